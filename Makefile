@@ -1,0 +1,34 @@
+# Two commands: `make serve` and `make test`. Both install on first use and need no network afterwards.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: serve test check format constraints
+
+serve: $(STAMP)
+	$(VENV)/bin/exitramp serve
+
+test: $(STAMP)
+	$(VENV)/bin/pytest
+
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# One resolver run for everything, so that constraints hold for all of it.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "exitramp needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[development]'
+	touch $(STAMP)
+
+constraints: $(STAMP)
+	{ grep '^#' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude-editable | grep '==' | sed 's/+cpu//'; \
+	  grep -E '^(setuptools|locust)==' constraints.txt; } | sort -fu > constraints.new
+	mv constraints.new constraints.txt
