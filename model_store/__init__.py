@@ -1,0 +1,1 @@
+"""Everything that is true of a model without a server: networks, exits, artifacts, training."""

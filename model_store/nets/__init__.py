@@ -1,0 +1,27 @@
+"""Networks by name: one file each in this folder and one line each in ``NETWORKS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from model_store.nets.fusion import fusion
+from model_store.nets.staged import StagedNet
+
+NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
+    "fusion": fusion,
+}
+
+
+def build(network: str, arguments: Mapping[str, Any]) -> StagedNet:
+    """Build the network called ``network`` with its keyword ``arguments``, randomly initialised.
+
+    Raises:
+        ValueError: No such network, or arguments it does not take.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"unknown network {network!r}; known: {', '.join(sorted(NETWORKS))}")
+    try:
+        return NETWORKS[network](**arguments)
+    except TypeError as error:
+        raise ValueError(f"network {network!r} does not take these arguments: {error}") from error

@@ -1,0 +1,182 @@
+"""The multi-exit fusion network: MSDNet with a lean stem and fusion across scales within a layer.
+
+Source: Addad, Lechervy, Jurie 2023, "Multi-Exit Resource-Efficient Neural Architecture for Image Classification with
+Optimized Fusion Block", ICCV workshops (HAL hal-04181149). What the paper leaves open is pinned down by its
+FLOPs: 64.2 M at the last of 7 exits, 15 % below MSDNet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from model_store.nets.layers import Activation, Bottleneck, ConvUnit
+from model_store.nets.staged import Features, StagedNet
+
+CHANNEL_FACTORS = (1, 2, 4, 4)
+"""Channels of a scale relative to the finest; the fourth exists only for inputs of 224 and the like."""
+
+
+class Stem(nn.Module):
+    """Images (B, 3, H, W) to S scales: (B, n·f_s, H / 2^s·d, W / 2^s·d), with d = 2 for large inputs, else 1."""
+
+    def __init__(self, channels: int, scales: int, activation: Activation, large_input: bool) -> None:
+        """Build the stem for ``channels`` base channels n."""
+        super().__init__()
+        self.entry = ConvUnit(3, channels, 3, activation=activation, stride=2 if large_input else 1)
+        self.mix = nn.Sequential(
+            ConvUnit(channels, channels, 3, activation=activation, groups=channels),
+            ConvUnit(channels, channels, 1, activation=activation),
+        )
+        self.reduce = ConvUnit(channels, channels, 3, activation=activation, groups=channels, stride=2)
+        widths = [channels * factor for factor in CHANNEL_FACTORS[:scales]]
+        self.coarser = nn.ModuleList(
+            ConvUnit(wide, wider, 3, activation=activation, stride=2)
+            for wide, wider in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, features: Features) -> Features:
+        """Compute all scales, finest first."""
+        entry = self.entry(features[0])
+        scales = [self.reduce(entry + self.mix(entry))]
+        for step in self.coarser:
+            scales.append(step(scales[-1]))
+        return tuple(scales)
+
+
+class FusionLayer(nn.Module):
+    """One dense layer over the live scales: base channels n in, n + growth out.
+
+    The finest live scale grows by ``normal``; every coarser one by ``normal`` and by ``down``, which reads the
+    finer scale's output of *this* layer, new channels included: the fusion that MSDNet lacks.
+    """
+
+    def __init__(self, channels: int, growth: int, factors: Sequence[int], activation: Activation) -> None:
+        """Build the layer for the live scales with channel ``factors``, finest first."""
+        super().__init__()
+        self.normal = nn.ModuleList()
+        self.down = nn.ModuleList()
+        for scale, factor in enumerate(factors):
+            c_in, c_new = channels * factor, growth * factor // (1 if scale == 0 else 2)
+            self.normal.append(Bottleneck(c_in, min(c_in, factor * c_new), c_new, activation=activation))
+            if scale > 0:
+                finer = factors[scale - 1]
+                c_in = (channels + growth) * finer
+                c_mid = min(c_in, finer * c_new)
+                self.down.append(Bottleneck(c_in, c_mid, c_new, activation=activation, stride=2))
+
+    def forward(self, features: Features) -> Features:
+        """Grow the coarsest ``len(self.normal)`` scales of ``features``; finer ones are dropped."""
+        live = features[len(features) - len(self.normal) :]
+        grown = [torch.cat([live[0], self.normal[0](live[0])], dim=1)]
+        for x, normal, down in zip(live[1:], list(self.normal)[1:], self.down, strict=True):
+            grown.append(torch.cat([x, down(grown[-1]), normal(x)], dim=1))
+        return tuple(grown)
+
+
+class Transition(nn.Module):
+    """Halve the base channels (floor) of every scale by a 1x1 unit, after the finest scale was dropped."""
+
+    def __init__(self, channels: int, factors: Sequence[int], activation: Activation) -> None:
+        """Build for ``channels`` base channels in, ``channels // 2`` out."""
+        super().__init__()
+        self.units = nn.ModuleList(
+            ConvUnit(channels * factor, channels // 2 * factor, 1, activation=activation)
+            for factor in factors
+        )
+
+    def forward(self, features: Features) -> Features:
+        """Apply each scale's unit."""
+        return tuple(unit(x) for unit, x in zip(self.units, features, strict=True))
+
+
+class Block(nn.Module):
+    """The layers of one stage in sequence."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        """Keep ``layers`` in order."""
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, features: Features) -> Features:
+        """Run all layers."""
+        for layer in self.layers:
+            features = layer(features)
+        return features
+
+
+class Head(nn.Module):
+    """Classifier on the coarsest scale: 3x3 stride 2 to 128, 1x1 to 128, global average pool, linear."""
+
+    def __init__(self, channels: int, num_classes: int, activation: Activation, width: int = 128) -> None:
+        """Build for ``channels`` at the coarsest scale."""
+        super().__init__()
+        self.convs = nn.Sequential(
+            ConvUnit(channels, width, 3, activation=activation, stride=2),
+            ConvUnit(width, width, 1, activation=activation),
+        )
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits, float32 (B, num_classes)."""
+        logits: Tensor = self.linear(self.convs(features[-1]).mean(dim=(2, 3)))
+        return logits
+
+
+def fusion(
+    num_classes: int = 10,
+    *,
+    channels: int = 32,
+    growth: int = 12,
+    layers_per_block: Sequence[int] = (4, 2, 2, 2, 2, 2, 2),
+    scales: int = 3,
+    activation: Activation = "relu",
+    large_input: bool = False,
+) -> StagedNet:
+    """Build the fusion network.
+
+    Args:
+        num_classes: Width of each exit's linear layer.
+        channels: Base channels n; scale s has n·f_s.
+        growth: New base channels per layer.
+        layers_per_block: Layers of each stage; as many stages as entries.
+        scales: Scales S at the start; one is dropped every ⌈L/S⌉ layers.
+        activation: ``relu`` is 25-30 % faster on a CPU; the paper names none.
+        large_input: Stem with stride 4 for inputs of 224 and the like (use 4 scales there).
+
+    Returns:
+        The network; defaults are the paper's CIFAR-10 configuration, 5,051,958 parameters.
+
+    Raises:
+        ValueError: A size is out of range.
+
+    Source: Addad et al. 2023, section 2.
+    """
+    if not 1 <= scales <= len(CHANNEL_FACTORS):
+        raise ValueError(f"scales must be 1..{len(CHANNEL_FACTORS)}, got {scales}")
+    if min([num_classes, channels, *layers_per_block], default=0) < 1 or not layers_per_block:
+        raise ValueError("num_classes, channels and every entry of layers_per_block must be at least 1")
+    if growth < 2 or growth % 2:
+        raise ValueError(f"growth must be even (coarser scales take half from each path), got {growth}")
+    interval = ceil(sum(layers_per_block) / scales)
+    factors = list(CHANNEL_FACTORS[:scales])
+    stages: list[nn.Module] = []
+    heads: list[nn.Module] = []
+    number = 0  # layers built so far
+    for length in layers_per_block:
+        layers: list[nn.Module] = [] if stages else [Stem(channels, scales, activation, large_input)]
+        for _ in range(length):
+            dropped = number > 0 and number % interval == 0
+            factors = factors[1:] if dropped else factors
+            layers.append(FusionLayer(channels, growth, factors, activation))
+            channels += growth
+            if dropped:
+                layers.append(Transition(channels, factors, activation))
+                channels //= 2
+            number += 1
+        stages.append(Block(layers))
+        heads.append(Head(channels * factors[-1], num_classes, activation))
+    return StagedNet(stages, heads)

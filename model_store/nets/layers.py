@@ -1,0 +1,57 @@
+"""Building blocks that several networks share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+Activation = Literal["relu", "gelu"]
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """Make the activation called ``name``: ``relu`` or ``gelu``."""
+    return nn.GELU() if name == "gelu" else nn.ReLU(inplace=True)
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution without bias, BatchNorm, activation ("cba"): float32 (B, C, H, W) in and out.
+
+    The padding keeps the size at stride 1 for odd kernels; stride 2 halves it, rounded up.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        *,
+        activation: Activation,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
+        """Build the unit; ``groups == channels_in`` makes it depthwise."""
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(channels_out),
+            activation_layer(activation),
+        )
+
+
+class Bottleneck(nn.Sequential):
+    """A 1x1 unit to ``channels_mid``, then a 3x3 unit to ``channels_out``; stride 2 halves the size."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_mid: int,
+        channels_out: int,
+        *,
+        activation: Activation,
+        stride: int = 1,
+    ) -> None:
+        """Build the two units."""
+        super().__init__(
+            ConvUnit(channels_in, channels_mid, 1, activation=activation),
+            ConvUnit(channels_mid, channels_out, 3, activation=activation, stride=stride),
+        )
