@@ -1,0 +1,48 @@
+"""The exit rule: pure tensor functions from the logits of one exit to what is decided and reported."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Confidence = Literal["probability", "margin", "normalised"]
+"""How sure an exit is of its answer; the artifact's policy names the one its thresholds are in.
+
+probability: the largest softmax probability.
+margin: the largest minus the second largest softmax probability.
+normalised: the largest centred logit over the Euclidean norm of the centred logits; restores the ranking that label
+    smoothing and mixup spoil. Source: Cattelan and Silva 2024, arXiv:2305.15508, MaxLogit-pNorm.
+"""
+
+TOP = 5
+"""Classes reported per answer, fewer where the task has fewer."""
+
+
+def confidence(logits: Tensor, measure: Confidence) -> Tensor:
+    """Return each row's confidence, float32 (B,), for logits float32 (B, num_classes); larger is surer."""
+    if measure == "normalised":
+        centred = logits - logits.mean(dim=1, keepdim=True)
+        return centred.amax(dim=1) / centred.norm(dim=1).clamp_min(1e-12)
+    probabilities = logits.softmax(dim=1)
+    if measure == "margin":
+        best = probabilities.topk(min(2, logits.shape[1]), dim=1).values
+        return best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0]
+    return probabilities.amax(dim=1)
+
+
+def read(logits: Tensor, measure: Confidence) -> Tensor:
+    """Read everything that is decided or reported at an exit, in one tensor: one copy from the device per launch.
+
+    Args:
+        logits: float32 (B, num_classes).
+        measure: Confidence that the policy's thresholds are in.
+
+    Returns:
+        float32 (B, 1 + 2·T), T = min(5, num_classes): the confidence, the T largest probabilities in falling order,
+        and their class indices (exact in float32 up to 16 million classes).
+    """
+    top = logits.softmax(dim=1).topk(min(TOP, logits.shape[1]), dim=1)
+    sure = top.values[:, :1] if measure == "probability" else confidence(logits, measure)[:, None]
+    return torch.cat([sure, top.values, top.indices.to(torch.float32)], dim=1)
