@@ -12,7 +12,8 @@ Confidence = Literal["probability", "margin", "normalised"]
 
 probability: the largest softmax probability.
 margin: the largest minus the second largest softmax probability.
-normalised: the largest centred logit over the Euclidean norm of the centred logits; restores the ranking that label
+normalised: the largest centred logit over the Euclidean norm of the centred logits; restores the ranking
+that label
     smoothing and mixup spoil. Source: Cattelan and Silva 2024, arXiv:2305.15508, MaxLogit-pNorm.
 """
 
@@ -24,7 +25,8 @@ def confidence(logits: Tensor, measure: Confidence) -> Tensor:
     """Return each row's confidence, float32 (B,), for logits float32 (B, num_classes); larger is surer."""
     if measure == "normalised":
         centred = logits - logits.mean(dim=1, keepdim=True)
-        return centred.amax(dim=1) / centred.norm(dim=1).clamp_min(1e-12)
+        length: Tensor = torch.linalg.vector_norm(centred, dim=1).clamp_min(1e-12)
+        return centred.amax(dim=1) / length
     probabilities = logits.softmax(dim=1)
     if measure == "margin":
         best = probabilities.topk(min(2, logits.shape[1]), dim=1).values
@@ -33,14 +35,15 @@ def confidence(logits: Tensor, measure: Confidence) -> Tensor:
 
 
 def read(logits: Tensor, measure: Confidence) -> Tensor:
-    """Read everything that is decided or reported at an exit, in one tensor: one copy from the device per launch.
+    """Read everything that is decided or reported at an exit, in one tensor: one copy per launch.
 
     Args:
         logits: float32 (B, num_classes).
         measure: Confidence that the policy's thresholds are in.
 
     Returns:
-        float32 (B, 1 + 2·T), T = min(5, num_classes): the confidence, the T largest probabilities in falling order,
+        float32 (B, 1 + 2·T), T = min(5, num_classes): the confidence, the T largest probabilities in falling
+            order,
         and their class indices (exact in float32 up to 16 million classes).
     """
     top = logits.softmax(dim=1).topk(min(TOP, logits.shape[1]), dim=1)

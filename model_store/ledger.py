@@ -1,12 +1,13 @@
 """The ledger: keeps the realised mean of a budget level at its budget, whatever the traffic.
 
-Calibrated thresholds meet a mean budget on images like the calibration rows. The ledger holds it on others. It is an
-account in FLOPs: every image pays in its budget (a little less, see ``ACCRUAL``) and draws what it spends, and nobody
-continues on credit that is not there. While the account is in its normal range the ledger changes nothing, so an
-image's exit follows from image, policy and budget alone; thresholds move only when it runs low or overflows.
+Calibrated thresholds meet a mean budget on images like the calibration rows. The ledger holds it on others.
+It is an account in FLOPs: every image pays in its budget (a little less, see ``ACCRUAL``) and draws what it
+spends, and nobody continues on credit that is not there. While the account is in its normal range the ledger
+changes nothing, so an image's exit follows from image, policy and budget alone; thresholds move only when it
+runs low or overflows.
 
-Bound: with balances in [0, CAPACITY·B] and ACCRUAL·B paid in per image, the spending of any n consecutive images is
-at most n·ACCRUAL·B + CAPACITY·B, which is n·B for n = CAPACITY / (1 - ACCRUAL) = 5,000.
+Bound: with balances in [0, CAPACITY·B] and ACCRUAL·B paid in per image, the spending of any n consecutive
+images is at most n·ACCRUAL·B + CAPACITY·B, which is n·B for n = CAPACITY / (1 - ACCRUAL) = 5,000.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from math import exp
 from model_store.policy import AIM, Plan
 
 ACCRUAL = 0.99
-"""Share of its budget that an image pays in; between ``AIM`` and 1, so that normal traffic keeps the account full."""
+"""Share of its budget that an image pays in; above ``AIM``, so that normal traffic keeps the account full."""
 
 CAPACITY = 50.0
 """Largest balance, in budgets: large enough that calibrated traffic practically never empties it."""
 
-LOW = 0.3
+LOW = 0.2
 """Filling below which thresholds move towards the first exit, in proportion."""
 
-SURPLUS_NORMAL = 0.02
+SURPLUS_NORMAL = 0.025
 """Overflow per image, in budgets, that aiming below the budget explains."""
 
 SURPLUS_RATE = 1e-3
@@ -59,7 +60,7 @@ class Ledger:
         self.filling = min(max(filling, 0.0), 1.0)
 
     def draw(self, budget: float, flops: float) -> bool:
-        """Take ``flops`` for the way to the next exit; ``False``, and nothing taken, if they are not there."""
+        """Take ``flops`` for the way to the next exit; ``False``, and nothing taken, if there is less."""
         share = flops / (budget * CAPACITY)
         if share > self.filling:
             return False

@@ -1,7 +1,7 @@
 """The exit policy of a model: from a FLOP budget to consulted exits and thresholds.
 
-A policy is a table from calibration, versioned apart from the weights. Its *segments* each consult one set of exits;
-a segment's *entries* are the points that optimal stopping gives for falling prices per FLOP.
+A policy is a table from calibration, versioned apart from the weights. Its *segments* each consult one set
+of exits; a segment's *entries* are the points that optimal stopping gives for falling prices per FLOP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model_store.exits import Confidence
 from model_store.flops import StageFlops, direct_flops
 from model_store.nets.staged import Span
 
-AIM = 0.98
+AIM = 0.975
 """Share of a mean budget that thresholds aim at; the rest absorbs calibration error, see ``ledger``."""
 
 
@@ -144,7 +144,6 @@ class Plan:
             return self.thresholds
         return (*self.segment.thresholds_at(mean_flops)[: len(self.exits) - 1], -inf)
 
-
     def spans(self) -> list[Span]:
         """What an image that never leaves early runs through."""
         return path_spans(self.exits)
@@ -168,7 +167,7 @@ def path_spans(exits: Sequence[int]) -> list[Span]:
 
 
 def path_flops(stages: Sequence[StageFlops], exits: Sequence[int]) -> tuple[int, ...]:
-    """FLOPs of leaving at each of the consulted ``exits`` (0-based): blocks so far and heads consulted so far."""
+    """FLOPs of leaving at each consulted exit (0-based): blocks so far and heads consulted so far."""
     blocks = list(accumulate(stage.block for stage in stages))
     heads = accumulate(stages[k].head for k in exits)
     return tuple(blocks[k] + spent for k, spent in zip(exits, heads, strict=True))
@@ -177,8 +176,8 @@ def path_flops(stages: Sequence[StageFlops], exits: Sequence[int]) -> tuple[int,
 def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, limit: float | None) -> Plan:
     """Resolve a request's budget and limit.
 
-    A limit alone consults one exit, the deepest whose direct cost fits. With a budget, the policy's exits up to the
-    limit are consulted; where a single exit that is deeper than those fits both, it is taken instead.
+    A limit alone consults one exit, the deepest whose direct cost fits. With a budget, the policy's exits up
+    to the limit are consulted; where a single exit that is deeper than those fits both, it is taken instead.
 
     Args:
         policy: The model's policy.
@@ -215,8 +214,8 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
 def stepwise(policy: Policy, stages: Sequence[StageFlops], plan: Plan) -> Plan:
     """A single-exit plan with answers in hand on the way, for requests with a deadline.
 
-    The exits of the policy's richest segment are consulted as far as the plan's allowance pays for the path; nothing
-    leaves early because of its confidence.
+    The exits of the policy's richest segment are consulted as far as the plan's allowance pays for the path;
+    nothing leaves early because of its confidence.
     """
     exits = policy.segments[-1].exits
     for segment in reversed(policy.segments):

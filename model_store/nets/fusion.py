@@ -1,13 +1,15 @@
 """The multi-exit fusion network: MSDNet with a lean stem and fusion across scales within a layer.
 
-Source: Addad, Lechervy, Jurie 2023, "Multi-Exit Resource-Efficient Neural Architecture for Image Classification with
-Optimized Fusion Block", ICCV workshops (HAL hal-04181149). What the paper leaves open is pinned down by its
+Source: Addad, Lechervy, Jurie 2023, "Multi-Exit Resource-Efficient Neural Architecture for Image
+Classification with Optimized Fusion Block", ICCV workshops (HAL hal-04181149). What the paper leaves open is
+pinned down by its
 FLOPs: 64.2 M at the last of 7 exits, 15 % below MSDNet's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 
 import torch
@@ -21,7 +23,7 @@ CHANNEL_FACTORS = (1, 2, 4, 4)
 
 
 class Stem(nn.Module):
-    """Images (B, 3, H, W) to S scales: (B, n·f_s, H / 2^s·d, W / 2^s·d), with d = 2 for large inputs, else 1."""
+    """Images (B, 3, H, W) to S scales (B, n·f_s, H/(d·2^s), W/(d·2^s)), d = 2 for large inputs, else 1."""
 
     def __init__(self, channels: int, scales: int, activation: Activation, large_input: bool) -> None:
         """Build the stem for ``channels`` base channels n."""
@@ -34,8 +36,7 @@ class Stem(nn.Module):
         self.reduce = ConvUnit(channels, channels, 3, activation=activation, groups=channels, stride=2)
         widths = [channels * factor for factor in CHANNEL_FACTORS[:scales]]
         self.coarser = nn.ModuleList(
-            ConvUnit(wide, wider, 3, activation=activation, stride=2)
-            for wide, wider in zip(widths, widths[1:], strict=False)
+            ConvUnit(wide, wider, 3, activation=activation, stride=2) for wide, wider in pairwise(widths)
         )
 
     def forward(self, features: Features) -> Features:
@@ -50,8 +51,8 @@ class Stem(nn.Module):
 class FusionLayer(nn.Module):
     """One dense layer over the live scales: base channels n in, n + growth out.
 
-    The finest live scale grows by ``normal``; every coarser one by ``normal`` and by ``down``, which reads the
-    finer scale's output of *this* layer, new channels included: the fusion that MSDNet lacks.
+    The finest live scale grows by ``normal``; every coarser one by ``normal`` and by ``down``, which reads
+    the finer scale's output of *this* layer, new channels included: the fusion that MSDNet lacks.
     """
 
     def __init__(self, channels: int, growth: int, factors: Sequence[int], activation: Activation) -> None:

@@ -1,14 +1,15 @@
 """The one abstraction of the project: a network as K stages, each with an exit.
 
-Stage k is block k plus head k. The block turns the features of stage k-1 into those of stage k, the head reads
-logits from them. A single-exit network has K = 1. A *span* (i, j) is blocks i..j and head j: what runs between
-two consulted exits, as one program.
+Stage k is block k plus head k. The block turns the features of stage k-1 into those of stage k, the head
+reads logits from them. A single-exit network has K = 1. A *span* (i, j) is blocks i..j and head j: what runs
+between two consulted exits, as one program.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -112,7 +113,7 @@ def fold_batch_norm(net: StagedNet) -> StagedNet:
 
 def _fold_sequence(sequence: nn.Sequential, children: Sequence[tuple[str, nn.Module]]) -> None:
     """Replace each (convolution, BatchNorm) pair of ``sequence`` by (fused convolution, identity)."""
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(sequence, conv_name, fuse_conv_bn_eval(conv, norm))
             setattr(sequence, norm_name, nn.Identity())

@@ -1,0 +1,149 @@
+"""From budgets and limits to plans, and the ledger that holds the mean."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+
+import pytest
+
+from model_store.flops import StageFlops, direct_flops
+from model_store.ledger import Ledger
+from model_store.policy import (
+    AIM,
+    Plan,
+    Policy,
+    PolicyEntry,
+    PolicySegment,
+    UnaffordableError,
+    make_plan,
+    path_flops,
+    stepwise,
+)
+
+STAGES = (StageFlops(14, 1), StageFlops(9, 1), StageFlops(9, 1), StageFlops(9, 1))
+DIRECT = direct_flops(STAGES)  # 15, 24, 33, 42
+
+
+def uniform_policy(exits: tuple[int, ...] = (1, 2, 4)) -> Policy:
+    """Calibrated for images whose confidence is uniform at every exit: threshold = share that goes on."""
+    costs = path_flops(STAGES, [k - 1 for k in exits])
+    entries = []
+    for i in range(101):
+        go = i / 100
+        reach = [go**k for k in range(len(exits))]
+        shares = [a - b for a, b in zip(reach, [*reach[1:], 0], strict=True)]
+        mean = sum(share * cost for share, cost in zip(shares, costs, strict=True))
+        thresholds = (go,) * (len(exits) - 1)
+        entries.append(PolicyEntry(mean_flops=mean, accuracy=go, thresholds=thresholds, shares=tuple(shares)))
+    segment = PolicySegment(exits=exits, entries=tuple(entries))
+    return Policy(confidence="probability", default_flops=20, segments=(segment,))
+
+
+@pytest.mark.parametrize(
+    ("limit", "exit_"), [(15, 0), (23.9, 0), (24, 1), (33, 2), (41.9, 2), (42, 3), (1e12, 3)]
+)
+def test_a_limit_alone_takes_the_deepest_exit_whose_direct_cost_fits(limit: float, exit_: int) -> None:
+    plan = make_plan(uniform_policy(), STAGES, None, limit)
+    assert plan.exits == (exit_,) and plan.costs == (DIRECT[exit_],) and plan.costs[0] <= limit
+
+
+def test_costs_along_a_path_count_every_block_and_only_consulted_heads() -> None:
+    assert path_flops(STAGES, (0, 1, 3)) == (15, 25, 44)
+
+
+def test_a_budget_aims_a_little_below_itself() -> None:
+    plan = make_plan(uniform_policy(), STAGES, 25, None)
+    expected = uniform_policy().segments[0].thresholds_at(25 * AIM)
+    assert plan.exits == (0, 1, 3) and plan.thresholds == (*expected, -inf) and plan.budget == 25
+
+
+def test_budget_and_limit_together_consult_the_policys_exits_up_to_the_limit() -> None:
+    plan = make_plan(uniform_policy(), STAGES, 24.9, 30)
+    assert plan.exits == (0, 1) and max(plan.costs) <= 30 and plan.budget == 24.9
+
+
+@pytest.mark.parametrize("mean", [15, 16, 20, 24, 30, 41, 42, 44, 60, 1e9])
+@pytest.mark.parametrize("limit", [15, 16, 24, 25, 33, 43, 44, 1e9])
+def test_no_path_of_a_plan_exceeds_the_limit(mean: float, limit: float) -> None:
+    plan = make_plan(uniform_policy(), STAGES, mean, limit)
+    assert max(plan.costs) <= limit
+    assert plan.budget is not None or max(plan.costs) <= mean, (
+        "without an account no image may exceed the mean"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "limit", "name"), [(14.9, None, "budget"), (None, 1, "limit"), (30, 14, "limit")]
+)
+def test_below_the_cheapest_exit_the_error_names_its_flops(
+    mean: float | None, limit: float | None, name: str
+) -> None:
+    with pytest.raises(UnaffordableError, match=f"{name} .* costs 15 FLOPs"):
+        make_plan(uniform_policy(), STAGES, mean, limit)
+
+
+def test_without_budget_or_limit_the_default_budget_holds() -> None:
+    assert make_plan(uniform_policy(), STAGES, None, None).budget == 20
+
+
+def test_with_a_deadline_a_limit_consults_exits_on_the_way_but_leaves_none_early() -> None:
+    plan = stepwise(uniform_policy(), STAGES, make_plan(uniform_policy(), STAGES, None, 30))
+    assert plan.exits == (0, 1) and plan.thresholds == (inf, -inf) and max(plan.costs) <= 30
+
+
+def test_the_id_changes_with_the_content_only() -> None:
+    assert uniform_policy().id == uniform_policy().id != uniform_policy((1, 3, 4)).id
+    assert len(uniform_policy().id) == 12
+
+
+def serve(plan: Plan, images: int, power: float, seed: int = 0) -> list[int]:
+    """Spending of a stream whose confidences are uniform to ``power``: above 1 harder, below 1 easier."""
+    chance, ledger, spent = random.Random(seed), Ledger(), []
+    for _ in range(images):
+        ledger.arrive(plan.budget or 0, plan.costs[0])
+        position = 0
+        while chance.random() ** power < ledger.thresholds(plan)[position]:
+            if not ledger.draw(plan.budget or 0, plan.costs[position + 1] - plan.costs[position]):
+                break
+            position += 1
+        spent.append(plan.costs[position])
+    return spent
+
+
+def windows(spent: list[int], size: int) -> list[float]:
+    """Mean of every window of ``size`` images after the first 500."""
+    total, means = sum(spent[500 : 500 + size]), []
+    for start in range(500, len(spent) - size):
+        means.append(total / size)
+        total += spent[start + size] - spent[start]
+    return means
+
+
+@pytest.mark.parametrize("budget", [16, 18, 25, 35])
+@pytest.mark.parametrize("power", [1, 1.5, 4, 1000])
+def test_no_window_of_5000_images_exceeds_the_budget_however_hard_the_images(
+    budget: float, power: float
+) -> None:
+    spent = serve(make_plan(uniform_policy(), STAGES, budget, None), 12_000, power)
+    means = windows(spent, 5_000)
+    assert max(means) <= budget
+    assert min(means) >= 0.95 * budget
+
+
+@pytest.mark.parametrize("budget", [18, 25, 35])
+def test_easy_images_get_the_flops_that_are_left_over(budget: float) -> None:
+    spent = serve(make_plan(uniform_policy(), STAGES, budget, None), 30_000, 0.5)
+    assert 0.95 * budget <= sum(spent[10_000:]) / 20_000 <= budget
+
+
+def test_on_calibrated_traffic_the_ledger_changes_no_decision() -> None:
+    for seed in range(5):
+        plan, ledger, chance = make_plan(uniform_policy(), STAGES, 25, None), Ledger(), random.Random(seed)
+        for _ in range(10_000):
+            ledger.arrive(25, plan.costs[0])
+            assert ledger.thresholds(plan) == plan.thresholds
+            position = 0
+            while chance.random() < plan.thresholds[position]:
+                assert ledger.draw(25, plan.costs[position + 1] - plan.costs[position])
+                position += 1
