@@ -1,0 +1,1 @@
+"""Training, calibration and evaluation of staged networks; needs the ``training`` extra."""

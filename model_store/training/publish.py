@@ -1,0 +1,116 @@
+"""From a finished training run to an artifact: held-out scores, calibration, manifest."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from model_store.flops import StageFlops, count_stages
+from model_store.manifest import ExitSpec, Manifest, Provenance
+from model_store.nets.staged import StagedNet
+from model_store.preprocess import InputSpec
+from model_store.store import encode_weights, weights_sha256
+from model_store.training.calibrate import Calibration, calibrate
+from model_store.training.data import Split
+from model_store.training.recipes import Recipe
+from model_store.training.scores import EagerRunner, Scores, collect_path
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+
+def calibrate_net(
+    net: StagedNet, spec: InputSpec, stages: tuple[StageFlops, ...], split: Split, report: OnProgress
+) -> tuple[Calibration, Scores]:
+    """Score the held-out rows with the reference executor and calibrate a policy on them.
+
+    Returns:
+        The calibration, and the scores on the budget-check rows.
+    """
+    runner = EagerRunner(net, spec.mean, spec.std)
+    every = range(net.stages)
+    fit = collect_path(
+        runner, every, split.calibration, on_rows=lambda i, n: report("calibration rows", i, n)
+    )
+    check = collect_path(
+        runner, every, split.budget_check, on_rows=lambda i, n: report("budget-check rows", i, n)
+    )
+    return calibrate(fit, check, stages, on_step=lambda i, n: report("policy", i, n)), check
+
+
+def make_artifact(
+    name: str,
+    version: int,
+    net: StagedNet,
+    recipe: Recipe,
+    split: Split,
+    *,
+    seed: int,
+    duration_s: float,
+    command: str,
+    report: OnProgress,
+) -> tuple[Manifest, bytes, Calibration]:
+    """Calibrate a trained network and describe it.
+
+    The weights are rounded to half precision before calibration, so that the policy is for what is published.
+
+    Returns:
+        Manifest and encoded weights, to be given to ``Store.publish``, and the account of the calibration.
+    """
+    net.load_state_dict({key: _rounded(value) for key, value in net.state_dict().items()})
+    height, width = split.train.images.shape[2:]
+    spec = InputSpec(height=height, width=width, mean=recipe.mean, std=recipe.std, resize=min(height, width))
+    stages = count_stages(net, height, width)
+    calibration, check = calibrate_net(net, spec, stages, split, report)
+    accuracies = check.correct.mean(axis=1).tolist()
+    weights = encode_weights(net)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        network=recipe.network,
+        arguments=recipe.arguments,
+        input=spec,
+        task=recipe.task,
+        classes=split.train.classes,
+        exits=tuple(
+            ExitSpec(block_flops=stage.block, head_flops=stage.head, accuracy=accuracy)
+            for stage, accuracy in zip(stages, accuracies, strict=True)
+        ),
+        policy=calibration.policy,
+        provenance=Provenance(
+            command=command,
+            recipe=recipe.model_dump(mode="json"),
+            seed=seed,
+            hardware=hardware(),
+            duration_s=round(duration_s, 1),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            libraries={"python": platform.python_version(), "torch": str(torch.__version__)},
+            rows={
+                "train": split.train.source,
+                "calibration": split.calibration.source,
+                "budget_check": split.budget_check.source,
+            },
+        ),
+        weights_sha256=weights_sha256(weights),
+    )
+    return manifest, weights, calibration
+
+
+def hardware() -> str:
+    """The accelerator, or the processor and its number of cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    extra = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{extra}"
+
+
+def _rounded(value: torch.Tensor) -> torch.Tensor:
+    return value.to(torch.float16).to(value.dtype) if value.is_floating_point() and value.ndim > 1 else value
