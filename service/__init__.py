@@ -1,0 +1,1 @@
+"""The server: HTTP routes over an engine that runs networks stage by stage."""

@@ -1,0 +1,1 @@
+"""The engine: queues of tickets per span, a pure scheduler, and one thread that owns the device."""

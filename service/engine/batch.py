@@ -1,0 +1,51 @@
+"""From waiting tickets to one batch, and from a row of results to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_store.nets.staged import Features
+from service.engine.queue import Entry
+from service.engine.ticket import Prediction, Ticket
+
+
+def gather(entries: Sequence[Entry]) -> Features:
+    """One batch of features from wherever the entries' rows are; reorders ``entries`` never."""
+    if entries[0].batch is None:
+        images: list[Any] = [entry.ticket.image for entry in entries]
+        for entry in entries:
+            entry.ticket.image = None  # the batch holds it now
+        return (torch.from_numpy(np.stack(images)),)
+    runs: list[tuple[Features, list[int]]] = []
+    for entry in entries:
+        if not runs or runs[-1][0] is not entry.batch:
+            runs.append((entry.batch, []))
+        runs[-1][1].append(entry.row)
+    parts = [_rows(batch, rows) for batch, rows in runs]
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def _rows(batch: Features, rows: list[int]) -> Features:
+    """The given rows of a batch; the batch itself, uncopied, if that is all of it in order."""
+    if rows == list(range(len(batch[0]))):
+        return batch
+    index: Tensor = torch.tensor(rows, device=batch[0].device)
+    return tuple(x[index] for x in batch)
+
+
+def prediction(ticket: Ticket, row: Sequence[float]) -> Prediction:
+    """The answer of the exit that the ticket has reached, from its row of ``exits.read``."""
+    top = (len(row) - 1) // 2
+    return Prediction(
+        classes=tuple(int(value) for value in row[1 + top :]),
+        probabilities=tuple(row[1 : 1 + top]),
+        exit=ticket.plan.exits[ticket.position] + 1,
+        flops=ticket.plan.costs[ticket.position],
+        queue_s=ticket.queue_s,
+        compute_s=ticket.compute_s,
+    )

@@ -1,0 +1,83 @@
+"""A model as the engine holds it: manifest, executor, plans, accounts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import floor, log
+
+from model_store.ledger import Ledger
+from model_store.manifest import Manifest
+from model_store.nets.staged import Span
+from model_store.policy import AIM, Plan, make_plan, path_spans, stepwise
+from service.engine.executors import Executor
+
+LEVEL = 1.05
+"""Ratio between neighbouring budget levels: budgets within 5 % share one account."""
+
+
+class LoadedModel:
+    """One version of a model, ready to run."""
+
+    def __init__(self, manifest: Manifest, executor: Executor) -> None:
+        """Join what the store and the device know of the model."""
+        self.manifest = manifest
+        self.executor = executor
+        self.name = manifest.name
+        self.key = f"{manifest.name}@{manifest.version}"
+        self.policy = manifest.policy
+        self.stages = manifest.stages
+        self.plan = lru_cache(maxsize=4096)(self._plan)
+        self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
+        self._seconds: dict[Span, float] = {}
+
+    def _plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:
+        """The plan for a budget and a limit, cached.
+
+        Args:
+            mean: Mean FLOPs per image, or ``None``.
+            limit: FLOPs that no image may exceed, or ``None``.
+            patient: Whether there is no deadline; with one, exits on the way are consulted to have an answer
+                in hand.
+
+        Raises:
+            UnaffordableError: Budget or limit is below the cheapest exit.
+        """
+        plan = make_plan(self.policy, self.stages, mean, limit)
+        return plan if patient or len(plan.exits) > 1 else stepwise(self.policy, self.stages, plan)
+
+    def ledger(self, plan: Plan) -> Ledger | None:
+        """The account of the plan's budget level, if it has a budget to hold."""
+        if plan.budget is None:
+            return None
+        level = (floor(log(plan.budget) / log(LEVEL)), plan.exits)
+        return self._ledgers.setdefault(level, Ledger())
+
+    def span_flops(self, span: Span) -> int:
+        """FLOPs of one image in ``span``."""
+        return (
+            sum(stage.block for stage in self.stages[span.first : span.last + 1])
+            + self.stages[span.last].head
+        )
+
+    def served_spans(self) -> list[Span]:
+        """Spans that the policy's segments and plain limits use."""
+        paths = [tuple(k - 1 for k in segment.exits) for segment in self.policy.segments]
+        paths += [(k,) for k in range(len(self.stages))]
+        return list(dict.fromkeys(span for path in paths for span in path_spans(path)))
+
+    def expected_accuracy(self, plan: Plan) -> float:
+        """Held-out accuracy that the calibration promises for ``plan``."""
+        if plan.segment is None or len(plan.exits) == 1:
+            return self.manifest.exits[plan.exits[-1]].accuracy
+        if len(plan.exits) < len(plan.segment.exits):  # cut short by a limit: at least its first exit's
+            return self.manifest.exits[plan.exits[0]].accuracy
+        return plan.segment.accuracy_at(plan.allowed * AIM)
+
+    def note_seconds(self, span: Span, seconds: float) -> None:
+        """Track how long launches of ``span`` take: a moving average over about ten."""
+        old = self._seconds.get(span, seconds)
+        self._seconds[span] = old + 0.1 * (seconds - old)
+
+    def expected_seconds(self, span: Span) -> float:
+        """Expected time of a launch of ``span``; 0 before the first."""
+        return self._seconds.get(span, 0.0)

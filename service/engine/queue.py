@@ -1,0 +1,92 @@
+"""Tickets waiting for spans. Knows nothing of clocks, threads or tensors: features are opaque."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from model_store.nets.staged import Span
+from service.engine.ticket import Ticket
+
+
+class SpanKey(NamedTuple):
+    """A span of one loaded model."""
+
+    model: str
+    span: Span
+
+
+class Entry(NamedTuple):
+    """A waiting ticket and its features: row ``row`` of ``batch``, or its own image where that is None."""
+
+    ticket: Ticket
+    batch: Any
+    row: int
+
+
+class SpanView(NamedTuple):
+    """What the scheduler sees of one queue."""
+
+    key: SpanKey
+    waiting: int
+    oldest_arrival_s: float
+
+
+def span_of(ticket: Ticket) -> SpanKey:
+    """The span that the ticket waits for next."""
+    return SpanKey(ticket.model, Span(ticket.first_block, ticket.plan.exits[ticket.position]))
+
+
+class SpanQueues:
+    """One first-in-first-out queue for each span that has tickets waiting."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._queues: dict[SpanKey, deque[Entry]] = {}
+
+    def __len__(self) -> int:
+        """Tickets waiting, all spans together."""
+        return sum(map(len, self._queues.values()))
+
+    def put(self, entry: Entry, now_s: float) -> None:
+        """Append to the queue of the ticket's next span."""
+        entry.ticket.enqueued_s = now_s
+        self._queues.setdefault(span_of(entry.ticket), deque()).append(entry)
+
+    def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
+        """Remove up to ``most`` runnable tickets of one span, oldest first.
+
+        Returns:
+            The runnable entries, and the cancelled and the expired tickets met on the way.
+        """
+        queue = self._queues[key]
+        runnable: list[Entry] = []
+        cancelled: list[Ticket] = []
+        expired: list[Ticket] = []
+        while queue and len(runnable) < most:
+            entry = queue.popleft()
+            ticket = entry.ticket
+            if ticket.cancelled:
+                cancelled.append(ticket)
+            elif ticket.deadline_s is not None and now_s >= ticket.deadline_s:
+                expired.append(ticket)
+            else:
+                runnable.append(entry)
+        if not queue:
+            del self._queues[key]
+        return runnable, cancelled, expired
+
+    def views(self) -> list[SpanView]:
+        """What is waiting, shallowest span first."""
+        views = [SpanView(key, len(queue), queue[0].ticket.enqueued_s) for key, queue in self._queues.items()]
+        return sorted(views, key=lambda view: view.key.span)
+
+    def waiting(self, key: SpanKey) -> int:
+        """Tickets waiting for one span."""
+        return len(self._queues.get(key, ()))
+
+    def clear(self) -> list[Ticket]:
+        """Remove and return all tickets."""
+        tickets = [entry.ticket for queue in self._queues.values() for entry in queue]
+        self._queues.clear()
+        return tickets

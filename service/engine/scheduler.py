@@ -1,0 +1,47 @@
+"""Which span to launch next: a pure function of what waits and of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.engine.queue import SpanKey, SpanView
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run a batch of this span now."""
+
+    key: SpanKey
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing is due before ``time_s``; ``None``: before something arrives."""
+
+    time_s: float | None
+
+
+def choose(
+    views: Sequence[SpanView], *, now_s: float, max_batch: int, max_wait_s: float, arriving: int = 1
+) -> Launch | WaitUntil:
+    """Decide what the idle device does.
+
+    A span is due when its batch is full, when its oldest ticket has waited ``max_wait_s`` (the window opens
+    at the first arrival), or when nobody is on the way who could join it. The deepest due span goes first:
+    its tickets hold memory and are closest to an answer.
+
+    Args:
+        views: Queues that are not empty, shallowest first.
+        now_s: Monotonic time, seconds.
+        max_batch: Tickets that one launch takes.
+        max_wait_s: Longest wait for company, seconds.
+        arriving: Requests admitted but not yet queued (being received or decoded).
+    """
+    wake_at: list[float] = []
+    for view in reversed(views):
+        due_s = view.oldest_arrival_s + max_wait_s
+        if view.waiting >= max_batch or now_s >= due_s or not arriving:
+            return Launch(view.key)
+        wake_at.append(due_s)
+    return WaitUntil(min(wake_at, default=None))

@@ -1,0 +1,227 @@
+"""The engine's central promise, and what happens around it. Both executors."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+import torch
+from conftest import SmallStore, random_images
+
+from model_store import exits
+from model_store.nets.staged import Features, Span
+from model_store.policy import Plan
+from service.engine.engine import Engine, NoPermit
+from service.engine.executors import Executor, TorchExecutor
+from service.engine.loaded import LoadedModel
+from service.engine.openvino_executor import OpenVinoExecutor
+from service.engine.ticket import Expired, LaunchError, Prediction
+from service.metrics import Metrics
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executor:
+    artifact = small_store.artifact
+    if request.param == "torch":
+        return TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
+    return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads=2)
+
+
+@asynccontextmanager
+async def running(model: LoadedModel, max_in_flight: int = 512, max_batch: int = 8) -> AsyncIterator[Engine]:
+    engine = Engine(
+        {model.key: model}, Metrics(), max_in_flight=max_in_flight, max_batch=max_batch, max_wait_s=0.001
+    )
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def classify(
+    engine: Engine, model: LoadedModel, images: list[np.ndarray], plan: Plan, deadline_s: float | None = None
+) -> list[Prediction]:
+    with engine.admit() as permit:
+        return await engine.submit(model, images, plan, permit, deadline_s).outcomes()  # type: ignore[return-value]
+
+
+def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:
+    """Label, exit, FLOPs of the network run on one image by itself, and how close it came to a threshold."""
+    features: Features = (torch.from_numpy(image[None].copy()),)
+    distance = 1.0
+    for position, span in enumerate(plan.spans()):
+        features, logits = model.executor.run(span, features)
+        features = tuple(x.clone() for x in features)
+        row = exits.read(logits, model.policy.confidence)[0].tolist()
+        threshold = plan.thresholds[position]
+        if position + 1 < len(plan.exits):
+            distance = min(distance, abs(row[0] - threshold))
+        if row[0] >= threshold:
+            break
+    top = (len(row) - 1) // 2
+    return int(row[1 + top]), plan.exits[position] + 1, plan.costs[position], distance
+
+
+@pytest.mark.parametrize("max_batch", [1, 5, 32])
+async def test_every_image_is_answered_as_if_it_were_alone(
+    executor: Executor, small_store: SmallStore, max_batch: int
+) -> None:
+    """For random arrival orders, batch limits, budgets, limits and cancellations."""
+    chance = random.Random(max_batch)
+    images = random_images(200, seed=max_batch)
+    model = LoadedModel(small_store.artifact.manifest, executor)
+    picked = {number: chance.choice(mixed_plans(model)) for number in range(len(images))}
+    answered: dict[int, Prediction] = {}
+    async with running(model, max_batch=max_batch) as engine:
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(chance.random() * 0.2)
+            task = asyncio.create_task(classify(engine, model, [images[number]], picked[number]))
+            if number % 10 == 3:
+                await asyncio.sleep(chance.random() * 0.002)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            else:
+                answered[number] = (await task)[0]
+
+        await asyncio.gather(*map(one, picked))
+        assert engine.in_flight == 0
+    assert len(answered) == 180
+    assert len({prediction.exit for prediction in answered.values()}) >= 3, (
+        "images must leave at several exits"
+    )
+    for number, prediction in answered.items():
+        label, exit_, flops, distance = alone(model, images[number], picked[number])
+        if distance > 1e-4:
+            assert (prediction.classes[0], prediction.exit, prediction.flops) == (label, exit_, flops), number
+
+
+def mixed_plans(model: LoadedModel) -> list[Plan]:
+    """The default, budgets over the whole range, limits, and both."""
+    costs = model.plan(None, None, True).costs
+    plans = [model.plan(None, None, True)]
+    plans += [model.plan(mean, None, True) for mean in np.linspace(costs[0] * 1.05, costs[-1], 5)]
+    plans += [model.plan(None, limit, True) for limit in (costs[0] * 1.2, costs[-1])]
+    return [*plans, model.plan(costs[-1] * 0.8, costs[1], True)]
+
+
+async def test_a_request_of_many_images_never_sums_above_its_budgets_and_uses_them(
+    executor: Executor, small_store: SmallStore
+) -> None:
+    model = LoadedModel(small_store.artifact.manifest, executor)
+    costs = model.plan(None, None, True).costs
+    images = list(random_images(64, seed=2))
+    async with running(model) as engine:
+        for size in (2, 3, 8, 32, 64):
+            for mean in np.linspace(costs[0], costs[-1], 7):
+                answers = await classify(engine, model, images[:size], model.plan(mean, None, True))
+                spent = sum(answer.flops for answer in answers)
+                assert spent <= size * mean, (size, mean)
+                if size >= 32:
+                    assert spent >= 0.95 * size * mean, (size, mean)
+
+
+async def test_within_a_group_the_least_certain_images_continue(
+    executor: Executor, small_store: SmallStore
+) -> None:
+    model = LoadedModel(small_store.artifact.manifest, executor)
+    costs = model.plan(None, None, True).costs
+    images = list(random_images(32, seed=3))
+    first = model.plan(None, costs[0], True)
+    plan = model.plan((costs[0] + costs[1]) / 2, None, True)
+    async with running(model) as engine:
+        sure = [answer.probabilities[0] for answer in await classify(engine, model, images, first)]
+        answers = await classify(engine, model, images, plan)
+    left = [confidence for confidence, answer in zip(sure, answers, strict=True) if answer.exit == 1]
+    went = [confidence for confidence, answer in zip(sure, answers, strict=True) if answer.exit > 1]
+    assert went and left and max(went) <= min(left) + 1e-4
+
+
+async def test_no_permit_is_given_beyond_the_limit_and_each_comes_back(small_store: SmallStore) -> None:
+    model = _torch_model(small_store)
+    async with running(model, max_in_flight=2) as engine:
+        with engine.admit(), engine.admit(), pytest.raises(NoPermit), engine.admit():
+            pass
+        with engine.admit(), engine.admit():
+            pass
+
+
+async def test_an_answer_in_hand_is_given_when_the_deadline_strikes(small_store: SmallStore) -> None:
+    slow = SlowExecutor(small_store, after=Span(0, 0), seconds=0.4)
+    model = LoadedModel(small_store.artifact.manifest, slow)
+    plan = model.plan(None, 1e12, False)
+    async with running(model) as engine:
+        started_s = time.monotonic()
+        answers = await classify(engine, model, [random_images(1)[0]], plan, started_s + 0.15)
+        assert time.monotonic() - started_s < 0.3
+    assert answers[0].exit == 1
+
+
+async def test_without_any_answer_at_the_deadline_the_image_has_expired(small_store: SmallStore) -> None:
+    slow = SlowExecutor(small_store, after=None, seconds=0.3)
+    model = LoadedModel(small_store.artifact.manifest, slow)
+    async with running(model) as engine:
+        answers = await classify(
+            engine, model, [random_images(1)[0]], model.plan(None, None, False), time.monotonic() + 0.05
+        )
+    assert isinstance(answers[0], Expired)
+
+
+async def test_a_failing_launch_fails_its_images_and_not_the_engine(small_store: SmallStore) -> None:
+    failing = FailingExecutor(small_store)
+    model = LoadedModel(small_store.artifact.manifest, failing)
+    plan = model.plan(None, None, True)
+    async with running(model) as engine:
+        with pytest.raises(LaunchError):
+            await classify(engine, model, [random_images(1)[0]] * 3, plan)
+        failing.broken = False
+        answers = await classify(engine, model, [random_images(1)[0]], plan)
+        assert engine.in_flight == 0
+    assert isinstance(answers[0], Prediction)
+
+
+async def test_stopping_answers_what_is_queued(small_store: SmallStore) -> None:
+    model = LoadedModel(small_store.artifact.manifest, SlowExecutor(small_store, after=None, seconds=0.05))
+    async with running(model, max_batch=1) as engine:
+        plan = model.plan(None, None, True)
+        tasks = [asyncio.create_task(classify(engine, model, [image], plan)) for image in random_images(5)]
+        await asyncio.sleep(0)
+    assert all(isinstance((await task)[0], Prediction) for task in tasks)
+
+
+def _torch_model(store: SmallStore) -> LoadedModel:
+    artifact = store.artifact
+    executor = TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
+    return LoadedModel(artifact.manifest, executor)
+
+
+class SlowExecutor(TorchExecutor):
+    """Sleeps in every launch, or in every one behind the span ``after``."""
+
+    def __init__(self, store: SmallStore, after: Span | None, seconds: float) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+        self._after, self._delay_s = after, seconds
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        if span != self._after:
+            time.sleep(self._delay_s)
+        return super().run(span, features)
+
+
+class FailingExecutor(TorchExecutor):
+    """Returns NaN until it is mended."""
+
+    broken = True
+
+    def __init__(self, store: SmallStore) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        features, logits = super().run(span, features)
+        return features, logits * float("nan") if self.broken else logits
