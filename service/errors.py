@@ -1,0 +1,248 @@
+"""Every answer of the service that is not a success: one tree, one rendering (RFC 9457).
+
+* ServiceError
+  * ClientError - sent again unchanged, the request fails again
+    . InvalidRequest        400 invalid_request
+    . InvalidHeader         400 invalid_header
+    . Unauthorized          401 unauthorized
+    . NotFound              404 not_found
+    . UnknownModel          404 unknown_model
+    . MethodNotAllowed      405 method_not_allowed
+    . RequestTimeout        408 request_timeout
+    . TooLarge              413 too_large
+    . UnsupportedMediaType  415 unsupported_media_type
+    . UndecodableImage      422 undecodable_image
+    . BudgetTooSmall        422 budget_too_small
+    . HeadersTooLarge       431 headers_too_large
+  * RetryLater - the same request succeeds after ``Retry-After`` seconds
+    . QuotaExhausted        429 quota_exhausted
+    . Overloaded            503 overloaded
+    . NotReady              503 not_ready
+    . Draining              503 draining
+  * ServerError - the request was right and was not answered
+    . InternalError         500 internal_error
+    . DeadlineExceeded      504 deadline_exceeded
+
+Routes and middleware raise these; ``problem`` turns one into a response. ``code`` is part of the contract and
+never changes; ``detail`` is for people: it names the value and the limit, and nothing internal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Final, Protocol
+
+import orjson
+from starlette.responses import Response
+
+CODE_URN: Final = "urn:exitramp:error:"
+"""Prefix of a problem's ``type``; the code follows."""
+
+MEDIA_TYPE: Final = "application/problem+json"
+"""Content type of every error, RFC 9457 section 6.1."""
+
+SHOWN_CHARACTERS: Final = 64
+"""Longest part of a client's value that a detail repeats."""
+
+
+class ServiceError(Exception):
+    """Root of the tree; raise the leaves.
+
+    Attributes:
+        status: HTTP status code.
+        code: Stable machine-readable name, unique in the tree.
+        title: The code in words, the same for every occurrence.
+        detail: What was wrong this time; shown to the client.
+        headers: Response headers that the error brings along.
+    """
+
+    status: int
+    code: str
+    title: str
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        """Describe one occurrence; ``headers`` go into the response."""
+        super().__init__(detail)
+        self.detail = detail
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class ClientError(ServiceError):
+    """The request has to change."""
+
+
+class RetryLater(ServiceError):
+    """Refused for now; carries ``Retry-After``."""
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        """Ask the client to come back in ``retry_after_s`` seconds, rounded up to whole ones, at least 1."""
+        # HTTP knows whole seconds only, and 0 would invite a client to hammer.
+        super().__init__(detail, {"Retry-After": str(max(1, ceil(retry_after_s)))})
+
+
+class ServerError(ServiceError):
+    """The service failed the request."""
+
+
+class InvalidRequest(ClientError):
+    """Syntax beyond the headers is broken, e.g. a malformed multipart body."""
+
+    status, code, title = 400, "invalid_request", "Invalid request"
+
+
+class InvalidHeader(ClientError):
+    """A request header is repeated, empty or unparsable."""
+
+    status, code, title = 400, "invalid_header", "Invalid request header"
+
+
+class Unauthorized(ClientError):
+    """Keys are configured, and the request carries none of them."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+    def __init__(self, detail: str) -> None:
+        """Name the header that is expected; RFC 9110 section 15.5.2 demands a challenge."""
+        super().__init__(detail, {"WWW-Authenticate": 'ApiKey realm="exitramp", header="X-API-Key"'})
+
+
+class NotFound(ClientError):
+    """No such route."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class UnknownModel(ClientError):
+    """No loaded model or task has the name asked for."""
+
+    status, code, title = 404, "unknown_model", "Unknown model"
+
+
+class MethodNotAllowed(ClientError):
+    """The route exists for other methods."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+    def __init__(self, detail: str, allowed: Iterable[str]) -> None:
+        """``allowed`` methods go into ``Allow``, as RFC 9110 section 15.5.6 demands."""
+        super().__init__(detail, {"Allow": ", ".join(allowed)})
+
+
+class RequestTimeout(ClientError):
+    """The request did not arrive within the receive deadline."""
+
+    status, code, title = 408, "request_timeout", "Request timeout"
+
+
+class TooLarge(ClientError):
+    """Bytes, pixels or aspect ratio exceed the limit."""
+
+    status, code, title = 413, "too_large", "Too large"
+
+
+class UnsupportedMediaType(ClientError):
+    """Not JPEG, PNG, WebP, GIF or BMP by its first bytes, or a compressed body."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UndecodableImage(ClientError):
+    """The first bytes are those of an image format, the rest is broken or missing."""
+
+    status, code, title = 422, "undecodable_image", "Undecodable image"
+
+
+class BudgetTooSmall(ClientError):
+    """Budget or limit is below the cheapest exit; the detail names that exit's FLOPs."""
+
+    status, code, title = 422, "budget_too_small", "Budget too small"
+
+
+class HeadersTooLarge(ClientError):
+    """More header bytes or fields than the server takes."""
+
+    status, code, title = 431, "headers_too_large", "Request headers too large"
+
+
+class QuotaExhausted(RetryLater):
+    """The API key's FLOP allowance is used up."""
+
+    status, code, title = 429, "quota_exhausted", "Quota exhausted"
+
+
+class Overloaded(RetryLater):
+    """Refused before decoding: all permits are taken."""
+
+    status, code, title = 503, "overloaded", "Overloaded"
+
+
+class NotReady(RetryLater):
+    """Models are still being loaded or warmed up."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class Draining(RetryLater):
+    """The process is shutting down and takes nothing new."""
+
+    status, code, title = 503, "draining", "Draining"
+
+
+class InternalError(ServerError):
+    """Our own bug or a device failure. The cause goes to the log, never to the client."""
+
+    status, code, title = 500, "internal_error", "Internal error"
+
+    def __init__(self) -> None:
+        """Take no detail, so that none can leak."""
+        super().__init__("the server failed to answer this request; the cause is in its log")
+
+
+class DeadlineExceeded(ServerError):
+    """Not even the first exit fitted into the deadline."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class CodedError(Protocol):
+    """An error of another package that names a code of this tree: ``model_store.preprocess.ImageError``."""
+
+    @property
+    def code(self) -> str:
+        """One of the codes above."""
+
+
+_IMAGE_ERRORS = {error.code: error for error in (TooLarge, UnsupportedMediaType, UndecodableImage)}
+
+
+def from_image_error(error: CodedError) -> ServiceError:
+    """A refused image, ``str(error)`` as its detail; ``InternalError`` for a code that no image can have."""
+    known = _IMAGE_ERRORS.get(error.code)
+    return InternalError() if known is None else known(str(error))
+
+
+def quoted(value: str) -> str:
+    """A client's value as details show it: quoted, clipped to ``SHOWN_CHARACTERS``, unprintables as ``?``."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in value[:SHOWN_CHARACTERS])
+    return f"'{shown}…'" if len(value) > SHOWN_CHARACTERS else f"'{shown}'"
+
+
+def problem(error: ServiceError, request_id: str | None = None) -> Response:
+    """Render ``error`` as ``application/problem+json``.
+
+    Args:
+        error: A leaf of the tree.
+        request_id: Repeated in the body, so that a user can quote it. The header is the middleware's.
+    """
+    members: dict[str, str | int] = {
+        "type": CODE_URN + error.code,
+        "title": error.title,
+        "status": error.status,
+        # orjson refuses lone surrogates, and reporting an error must not raise one.
+        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "code": error.code,
+    }
+    if request_id is not None:
+        members["request_id"] = request_id
+    return Response(orjson.dumps(members), error.status, error.headers, MEDIA_TYPE)

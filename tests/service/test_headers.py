@@ -1,0 +1,214 @@
+"""Numbers as the contract writes them, and the strict pass over the headers."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.errors import InvalidHeader
+from service.headers import Budget, parse_headers, parse_number, valid_request_id
+
+POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+NAMES = {
+    b"x-flop-budget": "X-FLOP-Budget",
+    b"x-flop-limit": "X-FLOP-Limit",
+    b"x-deadline-ms": "X-Deadline-Ms",
+    b"x-model": "X-Model",
+    b"x-api-key": "X-API-Key",
+    b"x-request-id": "X-Request-Id",
+}
+NUMBERS = [b"x-flop-budget", b"x-flop-limit", b"x-deadline-ms"]
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, str, str]:
+    """Mantissa, exponent and suffix of an acceptable number."""
+    whole = draw(st.text("0123456789", min_size=0, max_size=20))
+    part = draw(st.text("0123456789", min_size=0 if whole else 1, max_size=20))
+    mantissa = whole + draw(st.sampled_from([".", ""] if whole else ["."])) + part
+    exponent = draw(st.one_of(st.just(""), st.from_regex(r"[eE][+-]?[0-9]{1,3}", fullmatch=True)))
+    return mantissa, exponent, draw(st.sampled_from(list(POWERS)))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("25M", 25_000_000.0),
+        ("0.1M", 100_000.0),
+        ("0.3G", 300_000_000.0),
+        ("25000000", 25_000_000.0),
+        ("2.5e7", 25_000_000.0),
+        ("2.5E+7", 25_000_000.0),
+        ("5e-1", 0.5),
+        ("1e3k", 1_000_000.0),
+        ("1T", 1e12),
+        ("007", 7.0),
+        (".5k", 500.0),
+        ("5.", 5.0),
+    ],
+)
+def test_a_number_means_exactly_what_it_says(text: str, value: float) -> None:
+    assert parse_number(text) == value
+
+
+@given(spellings())
+@example(("33.576704", "", "M"))
+@example(("1", "e296", "T"))
+@example(("1", "e297", "T"))
+def test_a_number_is_the_double_nearest_to_its_decimal_value(spelling: tuple[str, str, str]) -> None:
+    mantissa, exponent, suffix = spelling
+    expected = float(Decimal(mantissa + exponent).scaleb(POWERS[suffix]))
+    if 0 < expected < float("inf"):
+        assert parse_number(mantissa + exponent + suffix) == expected
+    else:
+        with pytest.raises(ValueError, match="is not a positive number"):
+            parse_number(mantissa + exponent + suffix)
+
+
+NOT_POSITIVE = ["0", "0.0", "0e5", "0M", "-5", "-0", "+5", "--5", "nan", "NaN", "inf", "Infinity"]
+NOT_A_DOUBLE = ["1e999", "1e-999", "1e308M", "1e9999999999999999999", "1" * 65, "0." + "0" * 62 + "1"]
+NOT_DECIMAL = ["1_000", "1,000", "٢٥", "25²", "0x10", "1e", "e5", ".", "1.2.3", "1e5.5", "1e+-5", "25M,30M"]
+NOT_A_SUFFIX = ["M", "25m", "25K", "25g", "25MB", "25kk"]
+BLANKS = ["", " ", "25 M", " 25M", "25M ", "25M\n", "2 5"]
+
+
+@pytest.mark.parametrize("text", NOT_POSITIVE + NOT_A_DOUBLE + NOT_DECIMAL + NOT_A_SUFFIX + BLANKS)
+def test_anything_else_is_not_a_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a positive number"):
+        parse_number(text)
+
+
+@given(st.text())
+def test_arbitrary_text_is_a_positive_finite_number_or_a_value_error(text: str) -> None:
+    try:
+        value = parse_number(text)
+    except ValueError:
+        return
+    assert 0 < value < float("inf")
+    assert re.fullmatch(r"[0-9.eE+-]+[kMGT]?", text)
+
+
+def test_without_our_headers_nothing_is_asked_for() -> None:
+    headers = parse_headers([(b"host", b"a"), (b"accept", b"*/*"), (b"accept", b"*/*"), (b"x-other", b"")])
+    assert headers.budget == Budget(mean=None, limit=None, deadline_ms=None)
+    assert (headers.model, headers.api_key, headers.request_id) == (None, None, None)
+    assert (headers.content_type, headers.content_encoding, headers.media_type) == ("", "", "")
+
+
+def test_every_header_reaches_its_field() -> None:
+    headers = parse_headers(
+        [
+            (b"x-flop-budget", b"25M"),
+            (b"x-flop-limit", b"4e7"),
+            (b"x-deadline-ms", b"50"),
+            (b"x-model", b"cifar10-fusion@1"),
+            (b"x-api-key", b"s3cret key"),
+            (b"x-request-id", b"8d9f/2a"),
+            (b"content-type", b"Multipart/Form-Data ; boundary=AbC"),
+            (b"content-encoding", b"GZip"),
+        ]
+    )
+    assert headers.budget == Budget(mean=25e6, limit=4e7, deadline_ms=50.0)
+    assert (headers.model, headers.api_key) == ("cifar10-fusion@1", "s3cret key")
+    assert headers.request_id == "8d9f/2a"
+    assert headers.content_type == "Multipart/Form-Data ; boundary=AbC"
+    assert headers.media_type == "multipart/form-data"
+    assert headers.content_encoding == "gzip"
+
+
+def test_blanks_around_a_value_are_not_part_of_it() -> None:
+    assert parse_headers([(b"x-flop-budget", b" \t25M ")]).budget.mean == 25e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [b"", b" ", b"\t "])
+def test_an_empty_header_is_an_error_that_names_it(name: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidHeader, match=f"{NAMES[name]} is empty"):
+        parse_headers([(b"host", b"a"), (name, value)])
+
+
+@pytest.mark.parametrize("name", [*NAMES, b"content-type"])
+@pytest.mark.parametrize("second", [b"7", b"8", b""])
+def test_a_repeated_header_is_an_error_even_if_both_agree(name: bytes, second: bytes) -> None:
+    with pytest.raises(InvalidHeader, match="is given twice") as caught:
+        parse_headers([(name, b"7"), (b"host", b"a"), (name, second)])
+    assert caught.value.detail.lower().startswith(name.decode())
+
+
+def test_repeated_content_encodings_are_one_list() -> None:
+    twice = [(b"content-encoding", b"identity"), (b"content-encoding", b"gzip")]
+    assert parse_headers(twice).content_encoding == "identity, gzip"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [b"-1", b"0", b"nan", b"25 M", b"2\xb2", b"\xff", b"25M,25M"])
+def test_a_wrong_number_is_an_error_that_names_header_and_value(name: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidHeader) as caught:
+        parse_headers([(name, value)])
+    assert caught.value.detail.startswith(
+        f"{NAMES[name]}: '{value.decode('latin-1')}' is not a positive number"
+    )
+
+
+def test_a_wrong_number_is_refused_each_time_it_comes() -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidHeader):
+            parse_headers([(b"x-flop-budget", b"25m")])
+
+
+@pytest.mark.parametrize(
+    "name", [b"x-model", b"x-api-key", b"x-request-id", b"content-type", b"content-encoding"]
+)
+@pytest.mark.parametrize("value", [b"a\x00b", b"a\x7f", b"caf\xe9", b"a\tb", b"\x85", b"a\rb"])
+def test_a_value_that_is_not_printable_ascii_is_an_error(name: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidHeader) as caught:
+        parse_headers([(name, value)])
+    assert caught.value.detail.isprintable()
+    assert caught.value.detail.lower().startswith(name.decode())
+
+
+@pytest.mark.parametrize("value", [b"!", b"~" * 128, b"a-b_c:d/e"])
+def test_a_request_id_of_visible_ascii_is_kept(value: bytes) -> None:
+    assert valid_request_id(value)
+    assert parse_headers([(b"x-request-id", value)]).request_id == value.decode()
+
+
+@pytest.mark.parametrize("value", [b"a b", b"~" * 129])
+def test_a_request_id_with_spaces_or_too_long_is_an_error(value: bytes) -> None:
+    assert not valid_request_id(value)
+    with pytest.raises(InvalidHeader, match=r"X-Request-Id: .* is not 1 to 128 printable"):
+        parse_headers([(b"x-request-id", value)])
+
+
+@pytest.mark.parametrize("name", [b"x-flop-budget", b"x-request-id"])
+def test_a_long_value_is_clipped_in_the_detail(name: bytes) -> None:
+    with pytest.raises(InvalidHeader) as caught:
+        parse_headers([(name, b"9" * 64 + b"z" * 5000)])
+    assert "9" * 64 + "…" in caught.value.detail
+    assert "z" not in caught.value.detail.partition(" is not ")[0]
+
+
+@pytest.mark.parametrize("headers", [[(b"x-api-key", b"s3cr\xe9t")], [(b"x-api-key", b"s3cr")] * 2])
+def test_an_api_key_is_never_repeated_in_an_error(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(InvalidHeader, match="X-API-Key") as caught:
+        parse_headers(headers)
+    assert "s3cr" not in caught.value.detail
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*NAMES, b"content-type", b"content-encoding", b"host"]), st.binary()))
+)
+def test_arbitrary_values_give_headers_or_an_invalid_header(raw: list[tuple[bytes, bytes]]) -> None:
+    try:
+        headers = parse_headers(raw)
+    except InvalidHeader as error:
+        assert error.detail.isprintable()
+        return
+    for value in (headers.budget.mean, headers.budget.limit, headers.budget.deadline_ms):
+        assert value is None or 0 < value < float("inf")
+    for text in (headers.model, headers.api_key, headers.request_id):
+        assert text is None or (text and text.isascii() and text.isprintable())
