@@ -1,0 +1,122 @@
+"""The application: settings in, ASGI out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from service.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    problem,
+)
+from service.observe import REQUEST_ID, Observed
+from service.routes import classify, health, models
+from service.settings import Settings
+from service.state import Service
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lambda _: None) -> FastAPI:
+    """Make the application; models are loaded in the background once it starts.
+
+    Args:
+        settings: All settings.
+        on_failure: Called on the event loop if the models cannot be loaded; the server should then end.
+
+    Raises:
+        KeysFileError: The keys file cannot be used.
+    """
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(service, on_failure))
+        yield
+        loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
+        await service.close()
+        logger.info("stopped")
+
+    app = FastAPI(
+        title="exitramp",
+        description="Image classification that spends only the compute it is allowed. "
+        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
+        version="0.1.0",
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.state.service = service
+    for module in (classify, models, health):
+        app.include_router(module.router)
+    _handle_errors(app)
+    if "*" not in settings.trusted_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    app.add_middleware(Observed, metrics=service.metrics)
+    return app
+
+
+async def _load(service: Service, on_failure: Callable[[Exception], None]) -> None:
+    try:
+        await service.load()
+        logger.info("ready", extra={"models": list(service.loaded()[0].models)})
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        on_failure(error)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Turn every failure into problem+json."""
+
+    def answer(request: Request, error: ServiceError) -> Response:
+        return problem(error, request.scope.get(REQUEST_ID))
+
+    async def on_service_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        if error.status in (401, 429, 503) and request.method == "POST":  # probes are no rejected requests
+            request.app.state.service.metrics.rejected.labels(error.code).inc()
+        return answer(request, error)
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return answer(request, NotFound(f"nothing is at {request.url.path}"))
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "").split(", ")
+            return answer(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
+        if error.status_code == 413:
+            service: Service = request.app.state.service
+            limit = service.settings.max_body_bytes
+            return answer(request, TooLarge(f"the body is larger than the limit of {limit} bytes"))
+        return answer(request, InvalidRequest(str(error.detail)))
+
+    async def on_client_left(request: Request, _: Exception) -> Response:
+        service: Service = request.app.state.service
+        service.metrics.cancelled.inc()
+        return Response(status_code=499)  # nobody reads it; the metrics do
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        return answer(request, InvalidRequest(str(error)))
+
+    async def on_failure(request: Request, error: Exception) -> Response:
+        return answer(request, InternalError())
+
+    app.add_exception_handler(ServiceError, on_service_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(classify.ClientLeft, on_client_left)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_failure)

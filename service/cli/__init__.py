@@ -1,0 +1,34 @@
+"""The command line: ``exitramp serve | models | train | calibrate | evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from model_store.store import StoreError
+from model_store.training.data import DataError
+from service.cli import serving, training
+from service.cli.options import Failure
+
+app = typer.Typer(
+    name="exitramp",
+    help="Image classification that spends only the compute it is allowed. One FLOP is one multiply-add.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (serving.serve, serving.models, training.train, training.calibrate, training.evaluate):
+    app.command()(command)
+
+
+def main(run: Callable[[], Any] = app) -> None:
+    """Run the command line; a known failure is one line on standard error and exit code 1."""
+    try:
+        run()
+    except (Failure, StoreError, DataError) as error:
+        sys.stderr.write(f"exitramp: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""Counts and times every request and gives it an id; plain ASGI, so that disconnects pass through."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.headers import valid_request_id
+from service.metrics import Metrics
+
+REQUEST_ID = "exitramp.request_id"
+"""Key in the ASGI scope: the request's id, the client's own or a new one."""
+
+
+class Observed:
+    """Middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        """Wrap ``app``."""
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.perf_counter()
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = sent if valid_request_id(sent) else secrets.token_hex(8).encode()
+        scope[REQUEST_ID] = request_id.decode()
+        code = "499"  # the client left before an answer began
+
+        async def send_observed(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = str(message["status"])
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, code).inc()
+            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)

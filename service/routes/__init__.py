@@ -1,0 +1,1 @@
+"""HTTP routes, thin: headers and bodies in, engine, JSON out."""

@@ -1,0 +1,94 @@
+"""From a request's body to decoded images."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from model_store.preprocess import ImageError, ImageLimits, ImageTooLarge, InputSpec, decode
+from service.engine.ticket import Image
+from service.errors import InvalidRequest, ServiceError, UnsupportedMediaType, from_image_error
+from service.headers import RequestHeaders
+from service.state import Service
+
+MAX_IMAGES = 64
+"""Images in one multipart request."""
+
+SMALL = ImageLimits(
+    max_pixels=2**16, max_jpeg_pixels=2**16, max_webp_pixels=2**16, max_lossless_webp_pixels=2**16
+)
+"""What may be decoded on the event loop: a small file can hold a large image."""
+
+Decoded = list[Image | ServiceError]
+"""One entry per image sent, in order: pixels, or why there are none."""
+
+
+async def read_images(
+    request: Request, headers: RequestHeaders, service: Service, spec: InputSpec
+) -> Decoded:
+    """Receive and decode the images of a request.
+
+    Args:
+        request: Its body is one image, or ``multipart/form-data`` with 1 to 64 parts named ``image``.
+        headers: Its parsed headers.
+        service: Gives limits, decoding threads and metrics.
+        spec: What the model takes.
+
+    Raises:
+        InvalidRequest: The multipart body is malformed or has other parts than these.
+        UnsupportedMediaType: The body is compressed.
+        TooLarge: The body is over the limit (by way of ``HTTPException``).
+    """
+    if headers.content_encoding not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"bodies compressed with {headers.content_encoding[:64]!r} are not accepted; send the plain image"
+        )
+    if headers.media_type != "multipart/form-data":
+        return [await _decode(await request.body(), service, spec)]
+    async with _form(request) as form:
+        files = [_image_part(name, part) for name, part in form.multi_items()]
+        if not 1 <= len(files) <= MAX_IMAGES:
+            raise InvalidRequest(f"{len(files)} parts named image; a request holds 1 to {MAX_IMAGES}")
+        return [await _decode(await file.read(), service, spec) for file in files]
+
+
+async def _decode(data: bytes, service: Service, spec: InputSpec) -> Image | ServiceError:
+    """Decode inline where a thread hop would cost more than the work, else in a thread."""
+    started_s = time.perf_counter()
+    try:
+        if len(data) <= service.settings.inline_decode_bytes:
+            with suppress(ImageTooLarge):
+                return decode(data, spec, SMALL)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(service.decoders, decode, data, spec, service.image_limits)
+    except ImageError as error:
+        return from_image_error(error)
+    finally:
+        service.metrics.decode_seconds.observe(time.perf_counter() - started_s)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The parsed multipart body; its temporary files are closed afterwards."""
+    try:
+        form = await request.form(max_files=MAX_IMAGES, max_fields=0)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise InvalidRequest(f"malformed multipart body: {error.detail}") from error
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def _image_part(name: str, part: UploadFile | str) -> UploadFile:
+    if name != "image" or isinstance(part, str):
+        raise InvalidRequest(f"part {name[:64]!r} is not a file named image")
+    return part

@@ -1,0 +1,74 @@
+"""OpenAPI texts of ``/classify``, apart so that the route itself stays readable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.schemas import ClassifyBody, Problem
+
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+
+_NUMBER = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[kMGT]?$"
+
+
+def _header(name: str, description: str, example: str, pattern: str | None = None) -> dict[str, Any]:
+    schema = {"type": "string"} | ({"pattern": pattern} if pattern else {})
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
+
+
+CLASSIFY: dict[str, Any] = {
+    "response_model": ClassifyBody,
+    "responses": {
+        status: {"model": Problem, "description": description}
+        for status, description in {
+            400: "A header is repeated, empty or unparsable; a malformed multipart body.",
+            401: "Keys are configured; the key is missing or wrong.",
+            404: "No such model or task.",
+            413: "Bytes, pixels or aspect ratio over the limit.",
+            415: "Not JPEG, PNG, WebP, GIF or BMP by its first bytes; a compressed body.",
+            422: "Broken image, or a budget below the cheapest exit.",
+            429: "The key's FLOP allowance is used up.",
+            500: "The device failed.",
+            503: "Overloaded, not ready or shutting down.",
+            504: "Not even the first exit fitted the deadline.",
+        }.items()
+    },
+    "openapi_extra": {
+        "parameters": [
+            _header("X-FLOP-Budget", "Mean FLOPs per image; k, M, G, T are powers of 1000.", "25M", _NUMBER),
+            _header("X-FLOP-Limit", "FLOPs that no image exceeds.", "40M", _NUMBER),
+            _header("X-Deadline-Ms", "Milliseconds from arrival to answer.", "50", _NUMBER),
+            _header("X-Model", "Task, model name or name@version.", "cifar10"),
+            _header("X-API-Key", "Where keys are configured.", "secret"),
+            _header("X-Request-Id", "Echoed in the answer.", "a1b2c3"),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": _IMAGE,
+                "image/*": _IMAGE,
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["image"],
+                        "properties": {
+                            "image": {
+                                "type": "array",
+                                "minItems": 1,
+                                "maxItems": 64,
+                                "items": {"type": "string", "format": "binary"},
+                            }
+                        },
+                    }
+                },
+            },
+        },
+    },
+}

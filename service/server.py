@@ -1,0 +1,84 @@
+"""The process: uvicorn around the application, with guarded connections and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from types import FrameType
+
+import torch
+import uvicorn
+
+from service.app import create_app
+from service.logs import configure_logs
+from service.settings import Settings
+from service.state import Service
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server that tells the application when it begins to drain."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        """Serve the application of ``config``, whose shared state is ``service``."""
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM or SIGINT: refuse new work at once, let uvicorn finish open requests."""
+        self._service.draining = True
+        logger.info("draining", extra={"signal": sig})
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> str | None:
+    """Serve until a signal ends it.
+
+    Args:
+        settings: All settings.
+
+    Returns:
+        ``None`` after a clean end, else one line that says why the server could not go on.
+    """
+    configure_logs(settings.log_level)
+    # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
+    torch.set_num_threads(1)
+    failure: list[str] = []
+
+    def on_failure(error: Exception) -> None:
+        failure.append(str(error) or type(error).__name__)
+        server.should_exit = True
+
+    app = create_app(settings, on_failure)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="service.protocol:GuardedProtocol",
+        ws="none",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    server = Server(config, app.state.service)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        return f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+    host, port = listener.getsockname()[:2]
+    logger.info("listening", extra={"url": f"http://{host}:{port}", "models": list(settings.models)})
+    server.run(sockets=[listener])
+    return failure[0] if failure else None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything slow starts, so that a taken port is one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener

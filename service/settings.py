@@ -1,0 +1,89 @@
+"""Settings of the service: read once from the environment, passed as an argument, frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_store.store import EMBEDDED
+
+
+class Settings(BaseSettings):
+    """Each field is an environment variable with the prefix ``EXITRAMP_``, e.g. ``EXITRAMP_PORT``."""
+
+    model_config = SettingsConfigDict(env_prefix="EXITRAMP_", frozen=True, extra="forbid")
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. 0.0.0.0 opens the service to the network."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 takes a free one.")
+    model_store: Path = Field(
+        EMBEDDED, description="Folder of artifacts. Another one replaces the embedded models."
+    )
+    models: tuple[str, ...] = Field(
+        ("cifar10-fusion",),
+        min_length=1,
+        description="Models to load, name or name@version; the first answers requests without X-Model. Each "
+        "costs memory and start-up time.",
+    )
+    executor: Literal["auto", "openvino", "torch"] = Field(
+        "auto",
+        description="What runs the networks. auto: torch on a CUDA device, else OpenVINO. torch on a CPU is "
+        "the reference, 5-7 times slower.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Processor threads per launch; 0: all cores. Fewer leave room for decoding and HTTP.",
+    )
+    max_batch: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="Images per launch. Raising it adds throughput on wide devices and delay for those "
+        "behind.",
+    )
+    max_wait_s: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        description="Longest wait of an image for company while other requests are arriving, seconds. Raising"
+        " it fills batches and adds directly to latency.",
+    )
+    max_in_flight: int = Field(
+        512,
+        ge=1,
+        description="Requests between admission and answer; more are refused with 503 at once. Raising it "
+        "lengthens the queue and everybody's wait at overload.",
+    )
+    max_body_bytes: int = Field(
+        10 * 2**20,
+        ge=1024,
+        description="Largest request body and image, bytes; larger ones get 413. Bounds memory per request, "
+        "and the time that a hostile image can take: 50 ms for each MiB.",
+    )
+    inline_decode_bytes: int = Field(
+        8192,
+        ge=0,
+        description="Bodies up to this size are decoded on the event loop, where a thread hop would cost more"
+        " than the work. Raising it lets big images stall other requests.",
+    )
+    decode_threads: int = Field(
+        2, ge=1, description="Threads that decode larger bodies. Each may hold one decoded image in memory."
+    )
+    keys_file: Path | None = Field(
+        None, description="JSON file of hashed API keys and quotas; without it everybody may classify."
+    )
+    trusted_hosts: tuple[str, ...] = Field(
+        ("*",), description="Host headers that are answered; others get 400. * answers all."
+    )
+    shutdown_grace_s: int = Field(
+        10, ge=1, description="Longest wait for open requests after SIGTERM, seconds; then they are cut off."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Least severe event that is logged. debug adds volume, not insight, in production.",
+    )

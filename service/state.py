@@ -1,0 +1,99 @@
+"""What the routes of one application share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from fastapi import Request
+
+from model_store.preprocess import ImageLimits
+from service.engine.engine import Engine
+from service.errors import Draining, NotReady
+from service.keys import Client, KeyRing
+from service.metrics import Metrics
+from service.registry import Registry, load_models
+from service.settings import Settings
+
+
+class Service:
+    """Settings, metrics, keys and, once loaded, models and engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare everything that needs no models.
+
+        Raises:
+            KeysFileError: The keys file cannot be used.
+        """
+        self.settings = settings
+        self.metrics = Metrics()
+        self.image_limits = ImageLimits(max_bytes=settings.max_body_bytes)
+        self.keys = None if settings.keys_file is None else KeyRing.load(settings.keys_file)
+        self.draining = False
+        self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._loaded: tuple[Registry, Engine] | None = None
+
+    async def load(self) -> None:
+        """Load the models off the event loop, then start the engine.
+
+        Raises:
+            StoreError: An artifact is missing or broken.
+        """
+        models = await asyncio.to_thread(load_models, self.settings)
+        engine = Engine(
+            models,
+            self.metrics,
+            max_in_flight=self.settings.max_in_flight,
+            max_batch=self.settings.max_batch,
+            max_wait_s=self.settings.max_wait_s,
+        )
+        engine.start()
+        for model in models.values():
+            version, task = str(model.manifest.version), model.manifest.task
+            info = self.metrics.model_info.labels(
+                model.name, version, task, model.policy.id, model.executor.device
+            )
+            info.set(1)
+        self._loaded = Registry(models), engine
+
+    async def close(self) -> None:
+        """Answer what is queued and free the threads."""
+        if self._loaded is not None:
+            await self._loaded[1].stop()
+        self.decoders.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered: models loaded and warm, not shutting down."""
+        return self._loaded is not None and not self.draining
+
+    def loaded(self) -> tuple[Registry, Engine]:
+        """Registry and engine.
+
+        Raises:
+            NotReady: Models are still loading.
+            Draining: The server is shutting down.
+        """
+        if self.draining:
+            raise Draining("the server is shutting down; ask another replica", retry_after_s=1)
+        if self._loaded is None:
+            raise NotReady("the models are still being loaded", retry_after_s=2)
+        return self._loaded
+
+    def authenticate(self, api_key: str | None) -> Client | None:
+        """The caller, or ``None`` where no keys are configured.
+
+        Raises:
+            Unauthorized: Keys are configured, and this is none of them.
+        """
+        if self.keys is None:
+            return None
+        self.keys.reload_if_changed(time.monotonic())
+        return self.keys.authenticate(api_key)
+
+
+def service_of(request: Request) -> Service:
+    """The service that ``request`` was sent to."""
+    service: Service = request.app.state.service
+    return service
