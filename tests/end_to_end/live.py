@@ -1,0 +1,69 @@
+"""A real server process for the tests, and a client for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+START_S = 120
+"""Patience with the start of a server on a busy machine, seconds."""
+
+
+@dataclass
+class Server:
+    """A running ``exitramp serve``."""
+
+    process: subprocess.Popen[str]
+    client: httpx.Client
+    url: str
+    lines: list[dict[str, object]] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """All samples of /metrics by their full name with labels."""
+        text = self.client.get("/metrics").text
+        pairs = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def stop(self, patience_s: float = 20) -> int:
+        """SIGTERM and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(patience_s)
+
+
+def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a server with ``EXITRAMP_*`` settings (given without the prefix) on a free port."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("EXITRAMP_")}
+    environment |= {"EXITRAMP_PORT": "0", **{f"EXITRAMP_{key}": value for key, value in settings.items()}}
+    command = [str(Path(sys.executable).parent / "exitramp"), "serve"]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def serving(settings: Mapping[str, str], wait: bool = True) -> Iterator[Server]:
+    """A server until the end of the block; ready, unless ``wait`` is false."""
+    process = start(settings)
+    assert process.stderr is not None
+    try:
+        line = json.loads(process.stderr.readline())
+        with httpx.Client(base_url=line["url"], timeout=60) as client:
+            server = Server(process, client, line["url"], [line])
+            deadline_s = time.monotonic() + START_S
+            while wait and client.get("/readyz").status_code != 200:
+                assert process.poll() is None and time.monotonic() < deadline_s, "the server never got ready"
+                time.sleep(0.1)
+            yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()

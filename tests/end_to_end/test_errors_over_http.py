@@ -1,0 +1,184 @@
+"""One request for each row of the contract's error table answers exactly so; so do their neighbours."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import SmallStore
+from live import Server, serving
+from PIL import Image as PillowImage
+
+
+@pytest.fixture(scope="module")
+def server(small_store: SmallStore) -> Iterator[Server]:
+    settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}
+    with serving(settings) as running:
+        yield running
+
+
+def is_problem(answer: httpx.Response, status: int, code: str, *told: str) -> None:
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status and body["title"] and body["detail"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+    for word in told:
+        assert word in body["detail"], body["detail"]
+    assert "Traceback" not in answer.text and "/" not in body["detail"].replace("/nowhere", "")
+
+
+@pytest.mark.parametrize("header", ["X-FLOP-Budget", "X-FLOP-Limit", "X-Deadline-Ms"])
+@pytest.mark.parametrize(
+    "value", ["", "-1", "0", "nan", "inf", "1e999", "25 M", "25m", "0x10", "1_0", "+", "M"]
+)
+def test_an_unusable_number_is_an_invalid_header(
+    server: Server, png: Callable[[int], bytes], header: str, value: str
+) -> None:
+    answer = server.client.post("/classify", content=png(0), headers={header: value})
+    is_problem(answer, 400, "invalid_header", header)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-FLOP-Budget", "X-FLOP-Limit", "X-Deadline-Ms", "X-Model", "X-Request-Id"]
+)
+def test_a_header_given_twice_is_invalid_even_if_both_agree(
+    server: Server, png: Callable[[int], bytes], header: str
+) -> None:
+    answer = server.client.post("/classify", content=png(0), headers=[(header, "25M"), (header, "25M")])
+    is_problem(answer, 400, "invalid_header", header, "twice")
+
+
+def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    for name in ("nonesuch", "small@9", "SMALL"):
+        answer = server.client.post("/classify", content=png(0), headers={"X-Model": name})
+        is_problem(answer, 404, "unknown_model", name, "small@1")
+
+
+def test_too_many_bytes_or_too_long_a_shape_is_too_large(server: Server) -> None:
+    answer = server.client.post("/classify", content=b"\x89PNG\r\n\x1a\n" + bytes(10 * 2**20))
+    is_problem(answer, 413, "too_large", str(10 * 2**20))
+    file = io.BytesIO()
+    PillowImage.new("L", (5100, 100)).save(file, "PNG")
+    is_problem(server.client.post("/classify", content=file.getvalue()), 413, "too_large", "50")
+
+
+@pytest.mark.parametrize("transport", ["length", "chunked", "multipart"])
+@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
+def test_the_body_limit_is_exact(
+    server: Server, png: Callable[[int], bytes], transport: str, over: int, status: int
+) -> None:
+    limit = 10 * 2**20
+    if transport == "multipart":
+        head = b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+        tail = b"\r\n--X--\r\n"
+        image = png(0).ljust(limit + over - len(head) - len(tail), b"\0")
+        content, headers = head + image + tail, {"Content-Type": "multipart/form-data; boundary=X"}
+    else:
+        content, headers = png(0).ljust(limit + over, b"\0"), {}
+    chunks = (content[i : i + 65536] for i in range(0, len(content), 65536))
+    answer = server.client.post(
+        "/classify", content=chunks if transport == "chunked" else content, headers=headers
+    )
+    assert answer.status_code == status, answer.text
+    if status == 413:
+        is_problem(answer, 413, "too_large", str(limit))
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"%PDF-1.7", b"<svg xmlns='x'/>", b"II*\0" + bytes(100)])
+def test_what_is_no_image_by_its_first_bytes_is_unsupported(server: Server, body: bytes) -> None:
+    answer = server.client.post("/classify", content=body, headers={"Content-Type": "image/png"})
+    is_problem(answer, 415, "unsupported_media_type")
+
+
+def test_compressed_bodies_are_unsupported(server: Server, png: Callable[[int], bytes]) -> None:
+    answer = server.client.post("/classify", content=png(0), headers={"Content-Encoding": "gzip"})
+    is_problem(answer, 415, "unsupported_media_type", "gzip")
+
+
+def test_a_broken_image_is_undecodable(server: Server, png: Callable[[int], bytes]) -> None:
+    is_problem(server.client.post("/classify", content=png(0)[:-200]), 422, "undecodable_image")
+
+
+@pytest.mark.parametrize("header", ["X-FLOP-Budget", "X-FLOP-Limit"])
+def test_less_than_the_cheapest_exit_is_too_small_and_its_flops_are_named(
+    server: Server, png: Callable[[int], bytes], header: str
+) -> None:
+    cheapest = server.client.get("/models/small").json()["exits"][0]["flops"]
+    answer = server.client.post("/classify", content=png(0), headers={header: str(cheapest - 1)})
+    is_problem(answer, 422, "budget_too_small", str(cheapest))
+    assert server.client.post("/classify", content=png(0), headers={header: str(cheapest)}).status_code == 200
+
+
+def test_a_deadline_that_not_even_the_first_exit_meets_is_exceeded(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    answer = server.client.post("/classify", content=png(0), headers={"X-Deadline-Ms": "0.001"})
+    is_problem(answer, 504, "deadline_exceeded")
+
+
+def test_every_unanswered_request_is_problem_json(server: Server, png: Callable[[int], bytes]) -> None:
+    is_problem(server.client.get("/nowhere"), 404, "not_found")
+    is_problem(server.client.get("/classify"), 405, "method_not_allowed")
+    is_problem(server.client.get("/models/nonesuch"), 404, "unknown_model")
+    for files in ([("picture", png(0))], [("image", png(0))] * 65):
+        answer = server.client.post("/classify", files=files)
+        is_problem(answer, 400, "invalid_request")
+    broken = {"Content-Type": "multipart/form-data; boundary=X"}
+    is_problem(
+        server.client.post("/classify", content=b"--X\r\nrubbish", headers=broken), 400, "invalid_request"
+    )
+
+
+def test_with_keys_a_caller_needs_one_and_gets_what_its_quota_allows(
+    small_store: SmallStore, tmp_path: Path, png: Callable[[int], bytes]
+) -> None:
+    keys = [
+        {"name": "rich", "sha256": hashlib.sha256(b"rich-key").hexdigest()},
+        {
+            "name": "poor",
+            "sha256": hashlib.sha256(b"poor-key").hexdigest(),
+            "flops_per_second": 1_000_000,
+            "burst_flops": 20_000_000,
+        },
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": keys}))
+    settings = {
+        "MODEL_STORE": str(small_store.root),
+        "MODELS": '["small"]',
+        "EXECUTOR": "torch",
+        "KEYS_FILE": str(tmp_path / "keys.json"),
+    }
+    with serving(settings) as server:
+        is_problem(server.client.post("/classify", content=png(0)), 401, "unauthorized")
+        wrong = {"X-API-Key": "wrong"}
+        is_problem(server.client.post("/classify", content=png(0), headers=wrong), 401, "unauthorized")
+        for _ in range(50):
+            assert server.client.post(
+                "/classify", content=png(0), headers={"X-API-Key": "rich-key"}
+            ).is_success
+        answers = [
+            server.client.post("/classify", content=png(0), headers={"X-API-Key": "poor-key"})
+            for _ in range(50)
+        ]
+        spent = sum(answer.json()["flops"] for answer in answers if answer.is_success)
+        assert 0 < spent <= 25_000_000
+        is_problem(answers[-1], 429, "quota_exhausted")
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_until_it_is_ready_the_server_says_so(small_store: SmallStore, png: Callable[[int], bytes]) -> None:
+    settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "openvino"}
+    with serving(settings, wait=False) as server:
+        answer = server.client.post("/classify", content=png(0))
+        is_problem(answer, 503, "not_ready")
+        assert int(answer.headers["retry-after"]) >= 1
+        is_problem(server.client.get("/readyz"), 503, "not_ready")
+        assert server.client.get("/livez").status_code == 200

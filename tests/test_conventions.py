@@ -1,0 +1,107 @@
+"""Conventions that hold for the whole tree, as tests."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in ("model_store", "service")
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+
+FORBIDDEN = [
+    # (who, must not import)
+    ("model_store", ("service", "fastapi", "starlette", "uvicorn", "prometheus_client")),
+    (
+        "model_store.nets",
+        ("model_store.training", "model_store.store", "model_store.manifest", "model_store.policy"),
+    ),
+    ("model_store.exits", ("model_store.training", "model_store.store", "model_store.policy")),
+    ("model_store.preprocess", ("torch", "model_store.training", "model_store.store", "model_store.policy")),
+    ("model_store.store", ("model_store.training",)),
+    ("model_store.manifest", ("model_store.training", "model_store.store")),
+    ("model_store.ledger", ("torch", "time", "threading", "asyncio")),
+    (
+        "service.engine",
+        ("fastapi", "starlette", "service.routes", "service.app", "service.schemas", "orjson"),
+    ),
+    ("service.engine.queue", ("torch", "time", "threading", "asyncio")),
+    ("service.engine.scheduler", ("torch", "time", "threading", "asyncio")),
+    ("service.engine.group", ("torch", "time", "threading", "asyncio")),
+    ("service.routes", ("torch", "openvino", "service.app")),
+]
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+@pytest.mark.parametrize(("room", "forbidden"), FORBIDDEN, ids=[room for room, _ in FORBIDDEN])
+def test_imports_go_one_way(room: str, forbidden: tuple[str, ...]) -> None:
+    seen = {name: path for name, path in MODULES.items() if within(name, room)}
+    assert seen, f"{room} is gone; mend the list"
+    for name, path in seen.items():
+        crossing = {target for target in imports_of(path) for wall in forbidden if within(target, wall)}
+        assert not crossing, f"{name} imports {crossing}"
+
+
+def test_the_load_test_imports_nothing_of_ours() -> None:
+    for path in (ROOT / "loadtest").rglob("*.py"):
+        assert not {
+            name for name in imports_of(path) if within(name, "service") or within(name, "model_store")
+        }
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
+def test_files_and_functions_stay_short(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= 250
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False)
+            documented = 0 if docstring is None else docstring.count("\n") + 1
+            assert (node.end_lineno or 0) - node.lineno + 1 - documented <= 40, f"{path.name}: {node.name}"
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    for name, path in MODULES.items():
+        if name != "service.settings":
+            source = path.read_text()
+            assert "os.environ" not in source and "getenv" not in source, name
+
+
+def test_every_error_code_is_in_the_readme() -> None:
+    from service import errors
+
+    readme = (ROOT / "README.md").read_text()
+    codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
+    assert not {code for code in codes if f"`{code}`" not in readme}
+
+
+def test_every_setting_is_in_the_readme_and_says_its_consequence() -> None:
+    from service.settings import Settings
+
+    readme = (ROOT / "README.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"EXITRAMP_{name.upper()}" in readme, name
+        assert field.description and len(field.description) > 40, name
+
+
+def test_no_module_has_an_empty_name() -> None:
+    banned = ("utils", "helpers", "manager")
+    assert not [name for name in MODULES if name.rpartition(".")[2] in banned]
