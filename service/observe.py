@@ -1,9 +1,10 @@
-"""Counts and times every request and gives it an id; plain ASGI, so that disconnects pass through."""
+"""Counts, times and dates every request and gives it an id; plain ASGI: disconnects pass through."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from email.utils import formatdate
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,14 @@ class Observed:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         """Wrap ``app``."""
         self._app, self._metrics = app, metrics
+        self._second, self._text = 0, b""
+
+    def _date(self) -> bytes:
+        """The Date header, made at most once a second; uvicorn's needs a timer that never rests."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True).encode()
+        return self._text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -36,7 +45,8 @@ class Observed:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                own = ((b"x-request-id", request_id), (b"date", self._date()))
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         try:

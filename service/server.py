@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import socket
 from types import FrameType
 
@@ -18,18 +20,38 @@ logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server that tells the application when it begins to drain."""
+    """Uvicorn's server that sleeps when idle, and tells the application when it begins to drain."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         """Serve the application of ``config``, whose shared state is ``service``."""
         super().__init__(config)
         self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop wakes ten times a second, ours never."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        if not self.should_exit:  # a signal may have come before
+            await self._ended.wait()
+
+    def end(self) -> None:
+        """Shut down; callable from a signal handler."""
+        self.should_exit = True
+        if self._ended is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM or SIGINT: refuse new work at once, let uvicorn finish open requests."""
+        """On SIGTERM or SIGINT: refuse new work at once, finish open requests; a second SIGINT cuts them off.
+
+        Unlike uvicorn's, the signal is not raised again afterwards, so that a clean end has exit code 0.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
         self._service.draining = True
-        logger.info("draining", extra={"signal": sig})
-        super().handle_exit(sig, frame)
+        logger.info("draining", extra={"signal": signal.Signals(sig).name})
+        self.end()
 
 
 def serve(settings: Settings) -> str | None:
@@ -48,7 +70,7 @@ def serve(settings: Settings) -> str | None:
 
     def on_failure(error: Exception) -> None:
         failure.append(str(error) or type(error).__name__)
-        server.should_exit = True
+        server.end()
 
     app = create_app(settings, on_failure)
     config = uvicorn.Config(
@@ -60,6 +82,7 @@ def serve(settings: Settings) -> str | None:
         ws="none",
         access_log=False,
         server_header=False,
+        date_header=False,  # see service.observe
         log_config=None,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.shutdown_grace_s,

@@ -8,18 +8,16 @@ all exits, whose logits differ by rounding at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from model_store.flops import StageFlops, dense_flops, direct_flops
-from model_store.ledger import Ledger
-from model_store.policy import Plan, Policy, make_plan
+from model_store.policy import Policy, make_plan
 from model_store.training.data import Rows
+from model_store.training.replay import ImageOutcome, Replay, replay
 from model_store.training.report import Baseline, CurvePoint, calibration_errors
-from model_store.training.scores import Floats, Ints, OnRows, Scores, SpanRunner, collect_path
+from model_store.training.scores import OnRows, Scores, SpanRunner, collect_path
 from model_store.training.stopping import Answers, apply
 
 
@@ -68,26 +66,6 @@ class Evaluation(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class ImageOutcome(NamedTuple):
-    """What became of one image."""
-
-    label_index: int
-    """Predicted class."""
-    exit: int
-    """Where it left, 1-based."""
-    flops: int
-    """What it spent."""
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """Outcomes of all rows under one plan: class, exit (0-based) and FLOPs of each, int64 (N,)."""
-
-    classes: Ints
-    exits: Ints
-    flops: Ints
-
-
 class PathScores:
     """Logits along paths of consulted exits, each path run once."""
 
@@ -109,42 +87,6 @@ class PathScores:
 
 def _ignore(done: int, rows: int) -> None:
     """Report nothing."""
-
-
-def replay(plan: Plan, scores: Scores, policy: Policy) -> Replay:
-    """Decide the rows one after the other, in their order, with a new account where the plan has a budget.
-
-    Args:
-        plan: As ``make_plan`` gives it.
-        scores: Logits along ``plan.exits``.
-        policy: Names the confidence measure.
-    """
-    position = _positions(plan, scores.confidence(policy.confidence))
-    row = np.arange(len(scores))
-    exits, costs = np.array(plan.exits, dtype=np.int64), np.array(plan.costs, dtype=np.int64)
-    return Replay(scores.predictions[position, row], exits[position], costs[position])
-
-
-def _positions(plan: Plan, confidence: Floats) -> Ints:
-    """Position among the plan's exits where each row leaves, (N,), for confidences (M, N)."""
-    ledger = None if plan.budget is None else Ledger()
-    positions = [_leave(plan, ledger, column) for column in confidence.T.tolist()]
-    return np.array(positions, dtype=np.int64)
-
-
-def _leave(plan: Plan, ledger: Ledger | None, confidence: Sequence[float]) -> int:
-    """One image: the same questions in the same order as the service's worker asks them."""
-    budget = plan.budget or plan.allowed
-    if ledger is not None:
-        ledger.arrive(budget, plan.costs[0])
-    for position in range(len(plan.exits) - 1):
-        thresholds = plan.thresholds if ledger is None else ledger.thresholds(plan)
-        if confidence[position] >= thresholds[position]:
-            return position
-        step = plan.costs[position + 1] - plan.costs[position]
-        if ledger is not None and not ledger.draw(budget, step):
-            return position
-    return len(plan.exits) - 1
 
 
 def outcomes(

@@ -14,11 +14,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
 
 from model_store.flops import StageFlops, direct_flops
 from model_store.training.scores import Floats
-from model_store.training.stopping import Answers, Outcome, Stopping, apply
+from model_store.training.stopping import Answers, Outcome, Stopping, apply, rising_fit
 from model_store.training.table import densify
 
 PRICES: Floats = np.geomspace(1e-6, 1e-13, 90)
@@ -63,7 +62,7 @@ class SetCurves:
     @property
     def rise(self) -> int:
         """Number of budgets up to where the best of all sets stops rising by more than ``TOLERANCE``."""
-        best: Floats = isotonic_regression(self.accuracy().max(axis=0))
+        best = rising_fit(self.accuracy().max(axis=0), np.ones(len(self.budgets)))
         return int(np.argmax(best >= best[-1] - TOLERANCE)) + 1
 
     def cut(self, count: int) -> SetCurves:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import sklearn
 from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 
@@ -47,6 +48,14 @@ class Answers:
         return len(self.confidence[0])
 
 
+def rising_fit(values: Floats, weights: Floats) -> Floats:
+    """Isotonic regression: the rising sequence with the least weighted squared distance to ``values``."""
+    # Many thousand short fits: checking arguments would take longer than fitting.
+    with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
+        fit: Floats = isotonic_regression(values, sample_weight=weights)
+    return fit
+
+
 @dataclass(frozen=True, eq=False)
 class _Ranking:
     """Rows of one exit grouped by equal confidence, least sure group first."""
@@ -69,8 +78,7 @@ class _Ranking:
 
     def isotonic(self, means: Floats) -> Floats:
         """Best rising fit to the group means (groups,)."""
-        fit: Floats = isotonic_regression(means, sample_weight=self.sizes.astype(np.float64))
-        return fit
+        return rising_fit(means, self.sizes.astype(np.float64))
 
     def spread(self, levels: Floats) -> Floats:
         """Values per group (..., groups) back to rows (..., N)."""
@@ -147,7 +155,9 @@ def logistic(confidence: Floats, correct: Bools) -> Floats:
     if correct.all() or not correct.any():
         return correct.astype(np.float64)
     odds = np.log((confidence + 1e-6) / (1 - confidence + 1e-6))[:, None]
-    right: Floats = LogisticRegression(C=100).fit(odds, correct).predict_proba(odds)[:, 1]
+    # The default solver starts threads for its tiny matrices and waits for them on a busy machine.
+    model = LogisticRegression(C=100, solver="newton-cholesky").fit(odds, correct)
+    right: Floats = model.predict_proba(odds)[:, 1]
     return right
 
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
 
 from model_store.flops import StageFlops
 from model_store.policy import PolicyEntry, PolicySegment
 from model_store.training.scores import Floats
-from model_store.training.stopping import HIGHEST, Answers, Outcome, Stopping, apply
+from model_store.training.stopping import HIGHEST, Answers, Outcome, Stopping, apply, rising_fit
 
 ENTRY_STEP = 0.01
 """Largest growth of the mean from one entry to the next, as far as rows allow."""
@@ -67,11 +66,10 @@ def smoothed(mean_flops: Floats, accuracy: Floats) -> Floats:
     weight = np.maximum(np.gradient(mean_flops), 1.0) if len(mean_flops) > 1 else np.ones(1)
     best, least = accuracy, np.inf
     for top in range(len(accuracy)):
-        rise = isotonic_regression(accuracy[: top + 1], sample_weight=weight[: top + 1])
-        fall = accuracy[top + 1 :]
-        if len(fall):
-            fall = -isotonic_regression(-fall, sample_weight=weight[top + 1 :])
-        fit: Floats = np.concatenate([rise, fall])
+        rise, fall = slice(0, top + 1), slice(top + 1, None)
+        fit = np.concatenate(
+            [rising_fit(accuracy[rise], weight[rise]), -rising_fit(-accuracy[fall], weight[fall])]
+        )
         error = float(weight @ (fit - accuracy) ** 2)
         if error < least:
             best, least = fit, error

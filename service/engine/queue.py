@@ -84,9 +84,3 @@ class SpanQueues:
     def waiting(self, key: SpanKey) -> int:
         """Tickets waiting for one span."""
         return len(self._queues.get(key, ()))
-
-    def clear(self) -> list[Ticket]:
-        """Remove and return all tickets."""
-        tickets = [entry.ticket for queue in self._queues.values() for entry in queue]
-        self._queues.clear()
-        return tickets

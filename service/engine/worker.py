@@ -114,19 +114,19 @@ class Worker:
         started_s = self._clock()
         try:
             features, table = self._compute(model, span, entries)
-        except Exception as error:
+            seconds = self._clock() - started_s
+            model.note_seconds(span, seconds)
+            self._observe(key, len(entries), seconds)
+            for ticket, _, _ in entries:
+                ticket.queue_s += started_s - ticket.enqueued_s
+                ticket.compute_s += seconds
+            return self._decide(model, entries, features, table, started_s + seconds)
+        except Exception as error:  # whatever it is, the thread must live and nobody must wait for ever
             logger.exception(
                 "launch_failed", extra={"model": key.model, "span": str(span), "images": len(entries)}
             )
             failure = LaunchError(str(error))
             return [(entry.ticket, failure) for entry in entries]
-        seconds = self._clock() - started_s
-        model.note_seconds(span, seconds)
-        self._observe(key, len(entries), seconds)
-        for ticket, _, _ in entries:
-            ticket.queue_s += started_s - ticket.enqueued_s
-            ticket.compute_s += seconds
-        return self._decide(model, entries, features, table, started_s + seconds)
 
     def _compute(
         self, model: LoadedModel, span: Span, entries: list[Entry]
@@ -179,12 +179,12 @@ class Worker:
             ledger.arrive(plan.budget or plan.allowed, plan.costs[0])
         if position + 1 == len(plan.exits):
             return False
+        if ticket.group is not None:  # it must be met, else the group would wait for it
+            return True
         if ticket.deadline_s is not None:
             following = Span(plan.exits[position] + 1, plan.exits[position + 1])
             if now_s + model.expected_seconds(following) > ticket.deadline_s:
                 return False
-        if ticket.group is not None:
-            return True
         thresholds = plan.thresholds if ledger is None else ledger.thresholds(plan)
         if confidence >= thresholds[position]:
             return False

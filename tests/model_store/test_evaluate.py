@@ -16,7 +16,8 @@ from model_store.nets.staged import Features, Span, StagedNet
 from model_store.policy import Policy, PolicySegment, UnaffordableError, make_plan
 from model_store.training.calibrate import calibrate
 from model_store.training.data import Rows
-from model_store.training.evaluate import Evaluation, evaluate, outcomes, replay
+from model_store.training.evaluate import Evaluation, evaluate, outcomes
+from model_store.training.replay import replay
 from model_store.training.scores import EagerRunner, Scores, collect_path
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

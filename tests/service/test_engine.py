@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -195,6 +196,27 @@ async def test_stopping_answers_what_is_queued(small_store: SmallStore) -> None:
     assert all(isinstance((await task)[0], Prediction) for task in tasks)
 
 
+async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallStore) -> None:
+    blocked = BlockedExecutor(small_store)
+    model = LoadedModel(small_store.artifact.manifest, blocked)
+    plan = model.plan(None, None, True)
+    async with running(model) as engine:
+        images = random_images(22)
+        first = asyncio.create_task(classify(engine, model, [images[0]], plan))
+        while not blocked.images:
+            await asyncio.sleep(0.001)
+        leaving = [asyncio.create_task(classify(engine, model, [image], plan)) for image in images[1:21]]
+        await asyncio.sleep(0)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        assert engine.in_flight == 1
+        blocked.gate.set()
+        await first
+        await classify(engine, model, [images[21]], plan)
+    assert blocked.images == 2
+
+
 def _torch_model(store: SmallStore) -> LoadedModel:
     artifact = store.artifact
     executor = TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
@@ -211,6 +233,20 @@ class SlowExecutor(TorchExecutor):
     def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
         if span != self._after:
             time.sleep(self._delay_s)
+        return super().run(span, features)
+
+
+class BlockedExecutor(TorchExecutor):
+    """Counts the images of first spans; holds every launch until the gate opens."""
+
+    def __init__(self, store: SmallStore) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+        self.gate, self.images = threading.Event(), 0
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        if span.first == 0:
+            self.images += len(features[0])
+        assert self.gate.wait(30)
         return super().run(span, features)
 
 

@@ -1,0 +1,48 @@
+"""Queues of tickets per span: order, and what is dropped when a batch is formed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model_store.nets.staged import Span
+from model_store.policy import Plan
+from service.engine.queue import Entry, SpanKey, SpanQueues
+from service.engine.ticket import Ticket
+
+PLAN = Plan((0, 3), (10, 40), (0.9, float("-inf")), None, 40, None)
+FIRST, SECOND = SpanKey("m@1", Span(0, 0)), SpanKey("m@1", Span(1, 3))
+
+
+def ticket(**fields: Any) -> Ticket:
+    future: Any = None
+    return Ticket(model="m@1", plan=PLAN, image=None, arrival_s=0, future=future, **fields)
+
+
+def test_a_ticket_waits_for_the_span_up_to_its_next_consulted_exit() -> None:
+    queues = SpanQueues()
+    queues.put(Entry(ticket(), None, 0), 1.0)
+    queues.put(Entry(ticket(position=1), None, 0), 2.0)
+    assert [(view.key, view.waiting, view.oldest_arrival_s) for view in queues.views()] == [
+        (FIRST, 1, 1.0),
+        (SECOND, 1, 2.0),
+    ]
+
+
+def test_the_oldest_are_taken_first_and_no_more_than_asked() -> None:
+    queues = SpanQueues()
+    tickets = [ticket() for _ in range(5)]
+    for number, each in enumerate(tickets):
+        queues.put(Entry(each, None, number), float(number))
+    taken, _, _ = queues.take(FIRST, 3, 10.0)
+    assert [entry.ticket for entry in taken] == tickets[:3] and len(queues) == 2
+    assert queues.views()[0].oldest_arrival_s == 3.0
+
+
+def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
+    queues = SpanQueues()
+    gone, late, good = ticket(cancelled=True), ticket(deadline_s=5.0), ticket(deadline_s=5.1)
+    for each in (gone, late, good):
+        queues.put(Entry(each, None, 0), 0.0)
+    taken, cancelled, expired = queues.take(FIRST, 1, 5.0)
+    assert ([entry.ticket for entry in taken], cancelled, expired) == ([good], [gone], [late])
+    assert queues.views() == [] and len(queues) == 0
