@@ -50,6 +50,8 @@ class Answers:
 
 def rising_fit(values: Floats, weights: Floats) -> Floats:
     """Isotonic regression: the rising sequence with the least weighted squared distance to ``values``."""
+    if not len(values):
+        return values
     # Many thousand short fits: checking arguments would take longer than fitting.
     with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
         fit: Floats = isotonic_regression(values, sample_weight=weights)

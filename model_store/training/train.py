@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -85,9 +86,14 @@ class Run:
         self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
 
     @property
+    def epochs(self) -> int:
+        """Epochs in all, the restart's included."""
+        return self.recipe.epochs + self.recipe.restart_epochs
+
+    @property
     def done(self) -> bool:
         """All epochs of the recipe are trained."""
-        return self.epoch >= self.recipe.epochs
+        return self.epoch >= self.epochs
 
     def published_net(self) -> StagedNet:
         """The moving average of the weights, in evaluation mode, on the CPU."""
@@ -109,11 +115,7 @@ class Run:
             loss = self._step(batch, labels[chosen], step)
             if step % 10 == 9 or step + 1 == self.steps_per_epoch:
                 rate = (step + 1) * self.recipe.batch_size / (time.perf_counter() - started_s)
-                report(
-                    Progress(
-                        self.epoch, self.recipe.epochs, step + 1, self.steps_per_epoch, loss.item(), rate
-                    )
-                )
+                report(Progress(self.epoch, self.epochs, step + 1, self.steps_per_epoch, loss.item(), rate))
         self.epoch += 1
         self.seconds += time.perf_counter() - started_s
         if self.accelerator.is_main_process:
@@ -156,17 +158,13 @@ class Run:
         return loss.detach()
 
     def _learning_rate(self, step: int) -> float:
-        warmup = self.recipe.warmup_epochs * self.steps_per_epoch
-        total = self.recipe.epochs * self.steps_per_epoch
-        if step < warmup:
-            return self.recipe.learning_rate * (step + 1) / warmup
-        left = 1 - (step - warmup) / (total - warmup)
-        fall = (
-            left
-            if self.recipe.decay == "linear"
-            else 0.5 * (1 + torch.cos(torch.tensor((1 - left) * torch.pi)).item())
-        )
-        return self.recipe.learning_rate * fall
+        """Warm-up and fall to 0; then, where the recipe restarts, a shorter warm-up and another fall."""
+        recipe, first = self.recipe, self.recipe.epochs * self.steps_per_epoch
+        if step < first:
+            return cycle_rate(step, first, recipe.warmup_epochs * self.steps_per_epoch, recipe)
+        length = recipe.restart_epochs * self.steps_per_epoch
+        share = cycle_rate(step - first, length, 0.25 * self.steps_per_epoch, recipe) / recipe.learning_rate
+        return recipe.restart_rate * share
 
     def _save(self) -> None:
         """Write the checkpoint beside the old one, then rename: there is a whole one at any time."""
@@ -198,6 +196,14 @@ class Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("resumed", extra={"epoch": self.epoch, "path": str(path)})
+
+
+def cycle_rate(step: int, length: int, warmup: float, recipe: Recipe) -> float:
+    """Rate at ``step`` of a cycle of ``length`` steps that rises for ``warmup`` steps, then falls to 0."""
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    left = 1 - (step - warmup) / (length - warmup)
+    return recipe.learning_rate * (left if recipe.decay == "linear" else 0.5 - 0.5 * math.cos(left * math.pi))
 
 
 def sum_of_losses(logits: list[Tensor], labels: Tensor, label_smoothing: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -109,8 +111,10 @@ class _Graph:
 def _convert(net: StagedNet, spec: InputSpec) -> _Graph:
     trace = _Trace(fold_batch_norm(net), spec).eval()
     example = torch.zeros(2, 3, spec.height, spec.width, dtype=torch.uint8)
-    with torch.inference_mode():
-        # Traced here rather than by the converter, which traces, checks and freezes in three passes.
+    with torch.inference_mode(), warnings.catch_warnings():
+        # Torch would rather export; the converter takes both, and exporting takes several times as long. Traced
+        # here because the converter would trace twice more, to check.
+        warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.trace(trace, (example,), check_trace=False)  # type: ignore[no-untyped-call]
     model = openvino.convert_model(scripted, example_input=(example,))
     model.reshape([-1, 3, spec.height, spec.width])
