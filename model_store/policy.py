@@ -206,8 +206,9 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
         alone = _single_exit(direct, aim, mean)
         if not exits or alone.exits[0] > exits[0]:
             return alone
-    thresholds = (*segment.thresholds_at(aim * AIM)[: len(exits) - 1], -inf)
-    budget = mean if path[len(exits) - 1] > mean else None  # else no image can exceed it
+    certain = path[len(exits) - 1] <= mean  # no image can exceed it: no margin, no account
+    thresholds = (*segment.thresholds_at(aim if certain else aim * AIM)[: len(exits) - 1], -inf)
+    budget = None if certain else mean
     return Plan(exits, path[: len(exits)], thresholds, budget, mean, segment)
 
 

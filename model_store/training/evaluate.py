@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from model_store.flops import StageFlops, dense_flops, direct_flops
-from model_store.policy import Policy, make_plan
+from model_store.policy import Plan, Policy, make_plan
 from model_store.training.data import Rows
-from model_store.training.replay import ImageOutcome, Replay, replay
+from model_store.training.replay import ImageOutcome, replay
 from model_store.training.report import Baseline, CurvePoint, calibration_errors
 from model_store.training.scores import OnRows, Scores, SpanRunner, collect_path
 from model_store.training.stopping import Answers, apply
@@ -131,7 +131,7 @@ def evaluate(
     batch_size: int = 250,
     on_rows: OnRows = _ignore,
 ) -> Evaluation:
-    """Measure anytime, budgeted and limited classification on ``rows``.
+    """Measure anytime, budgeted and limited classification.
 
     Args:
         runner: Executes the spans.
@@ -142,37 +142,38 @@ def evaluate(
         limits: FLOPs that no image may exceed.
         baselines: Of the calibration report; their thresholds are applied to these rows.
         batch_size: Images per launch.
-        on_rows: Called with (rows done, rows in all) after each batch of each path.
+        on_rows: Told of each batch of each path.
 
     Raises:
         UnaffordableError: A budget or limit is below the cheapest exit.
     """
-    plans = [make_plan(policy, stages, budget, None) for budget in budgets]
-    caps = [make_plan(policy, stages, None, limit) for limit in limits]
+    plans, caps = _plans(policy, stages, budgets, limits)
     paths = PathScores(runner, rows, batch_size, on_rows)
     every = paths.along(range(len(stages)))
-    accuracies = every.correct.mean(axis=1)
-    curves = [_baseline_curve(baseline, every, stages) for baseline in baselines]
+    curves = tuple(_baseline_curve(baseline, every, stages) for baseline in baselines)
     return Evaluation(
         rows=rows.source,
         count=len(rows),
         policy=policy.id,
         exits=_exit_results(every, stages),
-        budgets=tuple(
-            _budget_result(budget, replay(plan, paths.along(plan.exits), policy), every, curves[:1])
-            for budget, plan in zip(budgets, plans, strict=True)
-        ),
-        limits=tuple(
-            LimitResult(
-                limit=limit,
-                exit=plan.exits[0] + 1,
-                flops=plan.costs[0],
-                accuracy=float(accuracies[plan.exits[0]]),
-            )
-            for limit, plan in zip(limits, caps, strict=True)
-        ),
-        geometric=tuple(curves),
+        budgets=tuple(_budget_result(plan, paths, every, policy, curves[:1]) for plan in plans),
+        limits=tuple(_limit_result(plan, every) for plan in caps),
+        geometric=curves,
     )
+
+
+def _plans(
+    policy: Policy, stages: Sequence[StageFlops], budgets: Sequence[float], limits: Sequence[float]
+) -> tuple[list[Plan], list[Plan]]:
+    """All plans before any run: a mistaken budget should not cost minutes."""
+    means = [make_plan(policy, stages, budget, None) for budget in budgets]
+    return means, [make_plan(policy, stages, None, limit) for limit in limits]
+
+
+def _limit_result(plan: Plan, every: Scores) -> LimitResult:
+    """All rows leave at the one exit of ``plan``."""
+    (k,), (flops,) = plan.exits, plan.costs
+    return LimitResult(limit=plan.allowed, exit=k + 1, flops=flops, accuracy=float(every.correct[k].mean()))
 
 
 def _exit_results(every: Scores, stages: Sequence[StageFlops]) -> tuple[ExitResult, ...]:
@@ -193,13 +194,14 @@ def _exit_results(every: Scores, stages: Sequence[StageFlops]) -> tuple[ExitResu
 
 
 def _budget_result(
-    budget: float, done: Replay, every: Scores, curves: Sequence[tuple[CurvePoint, ...]]
+    plan: Plan, paths: PathScores, every: Scores, policy: Policy, curves: Sequence[tuple[CurvePoint, ...]]
 ) -> BudgetResult:
-    """Summary of one replay."""
+    """Replay of ``plan``, and the first of ``curves`` at the mean that it spent."""
+    done = replay(plan, paths.along(plan.exits), policy)
     exits = len(every.exits)
     mean = float(done.flops.mean())
     return BudgetResult(
-        budget=budget,
+        budget=plan.allowed,
         mean_flops=mean,
         accuracy=float((done.classes == every.labels.numpy()).mean()),
         shares=tuple(float(share) for share in np.bincount(done.exits, minlength=exits) / len(every)),

@@ -103,31 +103,27 @@ def build_segment(
         stages: FLOPs of each stage.
         prices: Accuracy per FLOP, falling.
         exits: Consulted exits, 0-based.
-        start: Mean FLOPs from which this set is used; 0 for the first set, whose table starts where all leave
-            at once.
-        stop: Mean FLOPs from which the next set is used; infinite for the last set, which ends where it stops
-            rising.
+        start: Mean FLOPs from which this set is used; 0 for the first set.
+        stop: Mean FLOPs from which the next set is used; infinite for the last, which ends with its rise.
     """
     fitted = Stopping(calibration, stages, prices).thresholds(exits)
-    # At the lowest price nobody goes on without a gain on the calibration rows; the check rows may know
-    # better.
+    # At the lowest price all gains on the calibration rows are spent; the check rows may know of more.
     everyone = np.full((1, fitted.shape[1]), HIGHEST)
     thresholds = densify(calibration, exits, np.vstack([fitted, everyone]), RANK_STEP)
     outcomes = [apply(rows, exits, thresholds, stages) for rows in (calibration, check)]
     mean, shares, accuracy = _over_all(outcomes, [len(calibration), len(check)])
     last = len(mean) - 1 if np.isfinite(stop) else rise_end(mean, accuracy)
     inside = [i for i in range(last + 1) if start <= mean[i] < stop]
-    kept = _thin(mean, inside or [last])
     return PolicySegment(
         exits=tuple(k + 1 for k in exits),
         entries=tuple(
             PolicyEntry(
                 mean_flops=float(mean[i]),
                 accuracy=float(outcomes[1].correct[i].mean()),
-                thresholds=tuple(map(float, thresholds[i])),
-                shares=tuple(map(float, shares[i])),
+                thresholds=tuple(thresholds[i].tolist()),
+                shares=tuple(shares[i].tolist()),
             )
-            for i in kept
+            for i in _thin(mean, inside or [last])
         ),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
@@ -15,14 +15,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from model_store import nets
 from model_store.nets.staged import StagedNet
-from model_store.training.data import Rows, batches
+from model_store.training.data import Rows
 from model_store.training.recipes import Recipe
+from model_store.training.steps import cycle_rate, has_bf16, sum_of_losses
 
 logger = logging.getLogger(__name__)
+
+BATCH_NORM_ROWS = 10_000
+"""Training images from which BatchNorm statistics are estimated anew."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Run:
             ValueError: The checkpoint belongs to another recipe or seed.
         """
         self.recipe, self.rows, self.folder, self.seed = recipe, rows, folder, seed
-        precision = "bf16" if _has_bf16() else "no"
+        precision = "bf16" if has_bf16() else "no"
         self.accelerator = Accelerator(mixed_precision=precision, step_scheduler_with_optimizer=False)
         self.device = self.accelerator.device
         torch.manual_seed(seed)
@@ -80,6 +84,9 @@ class Run:
         self.steps_per_epoch = len(rows) // recipe.batch_size
         self.epoch = 0
         self.seconds = 0.0
+        self._first_cycle: dict[
+            str, Tensor
+        ] = {}  # the average at the end of the first cycle, before a restart
         self._resume()
         wrapped: nn.Module = self.accelerator.prepare_model(net)
         self._forward: Callable[[Tensor], list[Tensor]] = torch.compile(wrapped) if compile_net else wrapped
@@ -96,10 +103,31 @@ class Run:
         return self.epoch >= self.epochs
 
     def published_net(self) -> StagedNet:
-        """The moving average of the weights, in evaluation mode, on the CPU."""
-        net = self.average.module
+        """The moving average of the weights, in evaluation mode, on the CPU.
+
+        After a warm restart the mean of the averages at both cycles' ends. Source: SWA, arXiv:1803.05407.
+        """
+        net = copy.deepcopy(self.average.module)
         assert isinstance(net, StagedNet)
+        if self._first_cycle:
+            last = net.state_dict()
+            for key, value in self._first_cycle.items():
+                if value.is_floating_point():
+                    last[key].copy_((last[key] + value) / 2)
+            self._estimate_batch_norm(net)
         return net.eval().cpu()
+
+    def _estimate_batch_norm(self, net: StagedNet) -> None:
+        """Statistics of the averaged weights, on clean training images: nobody has ever computed them."""
+        mean = torch.tensor(self.recipe.mean).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.recipe.std).view(1, 3, 1, 1) * 255
+        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))
+        clean = (
+            ((self.rows.images[chosen].float() - mean) / std).to(self.device)
+            for chosen in torch.split(order[:BATCH_NORM_ROWS], 250)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16()):
+            update_bn(clean, net)
 
     def train_epoch(self, report: Callable[[Progress], None] = lambda _: None) -> None:
         """Train one more epoch and write the checkpoint; interrupted, nothing of the epoch is kept."""
@@ -117,6 +145,8 @@ class Run:
                 rate = (step + 1) * self.recipe.batch_size / (time.perf_counter() - started_s)
                 report(Progress(self.epoch, self.epochs, step + 1, self.steps_per_epoch, loss.item(), rate))
         self.epoch += 1
+        if self.epoch == self.recipe.epochs and self.recipe.restart_epochs:
+            self._first_cycle = {k: v.clone() for k, v in self.average.module.state_dict().items()}
         self.seconds += time.perf_counter() - started_s
         if self.accelerator.is_main_process:
             self._save()
@@ -181,6 +211,7 @@ class Run:
             "seconds": self.seconds,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
+            "first_cycle": self._first_cycle,
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -194,39 +225,9 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
+        self._first_cycle = state["first_cycle"]
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("resumed", extra={"epoch": self.epoch, "path": str(path)})
-
-
-def cycle_rate(step: int, length: int, warmup: float, recipe: Recipe) -> float:
-    """Rate at ``step`` of a cycle of ``length`` steps that rises for ``warmup`` steps, then falls to 0."""
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    left = 1 - (step - warmup) / (length - warmup)
-    return recipe.learning_rate * (left if recipe.decay == "linear" else 0.5 - 0.5 * math.cos(left * math.pi))
-
-
-def sum_of_losses(logits: list[Tensor], labels: Tensor, label_smoothing: float) -> Tensor:
-    """Plain sum over the exits of the cross-entropy, a scalar."""
-    losses = [functional.cross_entropy(x.float(), labels, label_smoothing=label_smoothing) for x in logits]
-    return torch.stack(losses).sum()
-
-
-@torch.inference_mode()
-def exit_accuracies(net: nn.Module, rows: Rows, recipe: Recipe, batch_size: int = 500) -> list[float]:
-    """Share of ``rows`` that each exit classifies correctly, single view, all exits run."""
-    mean = torch.tensor(recipe.mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(recipe.std).view(1, 3, 1, 1) * 255
-    assert isinstance(net, StagedNet)
-    right = torch.zeros(net.stages)
-    device = next(net.parameters()).device
-    net.eval()
-    for images, labels in batches(rows, batch_size):
-        x = ((images.float() - mean) / std).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16()):
-            logits = net(x)
-        right += torch.stack([(y.argmax(1).cpu() == labels).sum() for y in logits])
-    return [float(share) for share in right / len(rows)]
 
 
 def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -234,10 +235,3 @@ def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any
     weights = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
     return [{"params": weights, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-
-
-def _has_bf16() -> bool:
-    """Whether bf16 pays: on CUDA devices that support it and CPUs with AMX or AVX512-BF16."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -41,7 +41,8 @@ def train(
         from model_store.training.data import load_split
         from model_store.training.publish import make_artifact
         from model_store.training.recipes import RECIPES
-        from model_store.training.train import Run, exit_accuracies
+        from model_store.training.steps import exit_accuracies
+        from model_store.training.train import Run
     if recipe not in RECIPES:
         raise Failure(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
     chosen = RECIPES[recipe] if epochs is None else RECIPES[recipe].model_copy(update={"epochs": epochs})

@@ -112,7 +112,7 @@ def _convert(net: StagedNet, spec: InputSpec) -> _Graph:
     trace = _Trace(fold_batch_norm(net), spec).eval()
     example = torch.zeros(2, 3, spec.height, spec.width, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
-        # Torch would rather export; the converter takes both, and exporting takes several times as long. Traced
+        # Torch would rather export; the converter takes both, and exporting takes far longer. Traced
         # here because the converter would trace twice more, to check.
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.trace(trace, (example,), check_trace=False)  # type: ignore[no-untyped-call]

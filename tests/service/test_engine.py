@@ -193,7 +193,8 @@ async def test_stopping_answers_what_is_queued(small_store: SmallStore) -> None:
         plan = model.plan(None, None, True)
         tasks = [asyncio.create_task(classify(engine, model, [image], plan)) for image in random_images(5)]
         await asyncio.sleep(0)
-    assert all(isinstance((await task)[0], Prediction) for task in tasks)
+    answers = await asyncio.gather(*tasks)
+    assert all(isinstance(answer[0], Prediction) for answer in answers)
 
 
 async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallStore) -> None:
