@@ -2,11 +2,6 @@
 
 Published in one rename, verified at every load: hash, tensors, shapes, finite values, FLOPs. No pickle
 anywhere.
-
-StoreError
-├── ArtifactNotFound   no such name or version
-├── ArtifactExists     that version is published already; versions never change
-└── ArtifactBroken     files missing, unreadable, or not what the manifest says
 """
 
 from __future__ import annotations
@@ -23,34 +18,28 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
-from torch import Tensor
 
-from model_store import nets
-from model_store.flops import count_stages
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 from model_store.policy import Policy
+from model_store.verify import ArtifactBroken, ArtifactExists, ArtifactNotFound, StoreError, build_net
+
+__all__ = [
+    "Artifact",
+    "ArtifactBroken",
+    "ArtifactExists",
+    "ArtifactNotFound",
+    "Store",
+    "StoreError",
+    "encode_weights",
+    "weights_sha256",
+    "with_policy",
+]
 
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 EMBEDDED = Path(__file__).parent / "artifacts"
 """Root of the models that come with the package."""
-
-
-class StoreError(Exception):
-    """An artifact cannot be used; the message names it and the reason."""
-
-
-class ArtifactNotFound(StoreError):
-    """No artifact of this name or version."""
-
-
-class ArtifactExists(StoreError):
-    """This version is already published."""
-
-
-class ArtifactBroken(StoreError):
-    """The files are not what they claim to be."""
 
 
 @dataclass(frozen=True)
@@ -208,37 +197,6 @@ class Store:
 def with_policy(manifest: Manifest, policy: Policy) -> Manifest:
     """The same manifest with another policy, validated."""
     return Manifest.model_validate({**manifest.model_dump(), "policy": policy.model_dump()})
-
-
-def build_net(manifest: Manifest, tensors: dict[str, Tensor], path: Path) -> StagedNet:
-    """Build the manifest's network with ``tensors`` as its weights; ``path`` is for messages.
-
-    Raises:
-        ArtifactBroken: Unknown network, other tensors or shapes than it has, values that are not finite, or
-            FLOPs other than the manifest's.
-    """
-    try:
-        with torch.device("meta"):  # no random initialisation: every tensor is replaced below
-            net = nets.build(manifest.network, manifest.arguments)
-    except ValueError as error:
-        raise ArtifactBroken(f"{path}: {error}") from error
-    counted = count_stages(net, manifest.input.height, manifest.input.width)
-    if counted != manifest.stages:
-        raise ArtifactBroken(f"{path}: the network's FLOPs per stage are not those of the manifest")
-    values = {key: value.to(torch.float32) for key, value in tensors.items()}
-    for key, value in values.items():
-        if not value.isfinite().all():
-            raise ArtifactBroken(f"{path}: tensor {key} holds values that are not finite")
-    for key in net.state_dict():
-        if key.endswith("num_batches_tracked"):
-            values[key] = torch.tensor(0)
-    try:
-        net.load_state_dict(values, assign=True)
-    except RuntimeError as error:
-        raise ArtifactBroken(
-            f"{path}: tensors do not fit the network: {str(error).splitlines()[1].strip()}"
-        ) from error
-    return net.eval()
 
 
 def _format_manifest(manifest: Manifest) -> bytes:

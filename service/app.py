@@ -18,9 +18,9 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     ServiceError,
-    TooLarge,
     problem,
 )
+from service.limits import BodyLimit
 from service.observe import REQUEST_ID, Observed
 from service.routes import classify, health, models
 from service.settings import Settings
@@ -57,7 +57,6 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
         version="0.1.0",
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
     app.state.service = service
     for module in (classify, models, health):
@@ -65,6 +64,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     _handle_errors(app)
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=service.metrics)
     return app
 
@@ -98,10 +98,6 @@ def _handle_errors(app: FastAPI) -> None:
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "").split(", ")
             return answer(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
-        if error.status_code == 413:
-            service: Service = request.app.state.service
-            limit = service.settings.max_body_bytes
-            return answer(request, TooLarge(f"the body is larger than the limit of {limit} bytes"))
         return answer(request, InvalidRequest(str(error.detail)))
 
     async def on_client_left(request: Request, _: Exception) -> Response:

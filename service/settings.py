@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1", description="Address to listen on. 0.0.0.0 opens the service to the network."
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 takes one that the log names.")
     model_store: Path = Field(
         EMBEDDED, description="Folder of artifacts. Another one replaces the embedded models."
     )

@@ -69,13 +69,14 @@ def test_the_load_test_imports_nothing_of_ours() -> None:
 
 @pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
 def test_files_and_functions_stay_short(path: Path) -> None:
+    """A function is counted from its body on: typed signatures of commands are data."""
     source = path.read_text()
     assert len(source.splitlines()) <= 250
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node, clean=False)
-            documented = 0 if docstring is None else docstring.count("\n") + 1
-            assert (node.end_lineno or 0) - node.lineno + 1 - documented <= 40, f"{path.name}: {node.name}"
+            code = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            first = code[0].lineno if code else node.lineno
+            assert (node.end_lineno or 0) - first + 1 <= 40, f"{path.name}: {node.name}"
 
 
 def test_only_the_settings_read_the_environment() -> None:
@@ -89,7 +90,9 @@ def test_every_error_code_is_in_the_readme() -> None:
     from service import errors
 
     readme = (ROOT / "README.md").read_text()
-    codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {kind.code for kind in kinds if isinstance(getattr(kind, "code", None), str)}
+    assert len(codes) >= 15
     assert not {code for code in codes if f"`{code}`" not in readme}
 
 

@@ -23,7 +23,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     weight_decay: float = Field(5e-4, ge=0, description="On convolution and linear weights only.")
     warmup_epochs: float = Field(2, ge=0, description="Linear rise of the rate from 0.")
     decay: Literal["linear", "cosine"] = Field("linear", description="Fall of the rate to 0 after warm-up.")
-    restart_epochs: int = Field(0, ge=0, description="Further epochs of a warm restart after the fall to 0.")
+    restarts: int = Field(0, ge=0, description="Warm restarts after the fall to 0.")
+    restart_epochs: int = Field(5, ge=1, description="Epochs of each restart.")
     restart_rate: float = Field(
         0.05, gt=0, description="Peak rate of the restart. Source: SGDR, arXiv:1608.03983."
     )
@@ -43,7 +44,7 @@ RECIPES: Mapping[str, Recipe] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         epochs=26,
-        restart_epochs=5,
+        restarts=2,
     ),
     "cifar100-fusion": Recipe(
         task="cifar100",

@@ -84,9 +84,7 @@ class Run:
         self.steps_per_epoch = len(rows) // recipe.batch_size
         self.epoch = 0
         self.seconds = 0.0
-        self._first_cycle: dict[
-            str, Tensor
-        ] = {}  # the average at the end of the first cycle, before a restart
+        self._cycles: list[dict[str, Tensor]] = []  # averages at the ends of all cycles but the last
         self._resume()
         wrapped: nn.Module = self.accelerator.prepare_model(net)
         self._forward: Callable[[Tensor], list[Tensor]] = torch.compile(wrapped) if compile_net else wrapped
@@ -94,8 +92,8 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """Epochs in all, the restart's included."""
-        return self.recipe.epochs + self.recipe.restart_epochs
+        """Epochs in all, restarts included."""
+        return self.recipe.epochs + self.recipe.restarts * self.recipe.restart_epochs
 
     @property
     def done(self) -> bool:
@@ -105,15 +103,16 @@ class Run:
     def published_net(self) -> StagedNet:
         """The moving average of the weights, in evaluation mode, on the CPU.
 
-        After a warm restart the mean of the averages at both cycles' ends. Source: SWA, arXiv:1803.05407.
+        After warm restarts the mean of the averages at the ends of all cycles. Source: SWA, arXiv:1803.05407.
         """
         net = copy.deepcopy(self.average.module)
         assert isinstance(net, StagedNet)
-        if self._first_cycle:
+        if self._cycles:
             last = net.state_dict()
-            for key, value in self._first_cycle.items():
-                if value.is_floating_point():
-                    last[key].copy_((last[key] + value) / 2)
+            for key in last:
+                if last[key].is_floating_point():
+                    ends = [last[key], *(cycle[key] for cycle in self._cycles)]
+                    last[key].copy_(torch.stack(ends).mean(dim=0))
             self._estimate_batch_norm(net)
         return net.eval().cpu()
 
@@ -145,8 +144,9 @@ class Run:
                 rate = (step + 1) * self.recipe.batch_size / (time.perf_counter() - started_s)
                 report(Progress(self.epoch, self.epochs, step + 1, self.steps_per_epoch, loss.item(), rate))
         self.epoch += 1
-        if self.epoch == self.recipe.epochs and self.recipe.restart_epochs:
-            self._first_cycle = {k: v.clone() for k, v in self.average.module.state_dict().items()}
+        past = self.epoch - self.recipe.epochs
+        if not self.done and past >= 0 and past % self.recipe.restart_epochs == 0:
+            self._cycles.append({k: v.clone() for k, v in self.average.module.state_dict().items()})
         self.seconds += time.perf_counter() - started_s
         if self.accelerator.is_main_process:
             self._save()
@@ -188,12 +188,13 @@ class Run:
         return loss.detach()
 
     def _learning_rate(self, step: int) -> float:
-        """Warm-up and fall to 0; then, where the recipe restarts, a shorter warm-up and another fall."""
+        """Warm-up and fall to 0; then, for each restart, a shorter warm-up and another fall."""
         recipe, first = self.recipe, self.recipe.epochs * self.steps_per_epoch
         if step < first:
             return cycle_rate(step, first, recipe.warmup_epochs * self.steps_per_epoch, recipe)
         length = recipe.restart_epochs * self.steps_per_epoch
-        share = cycle_rate(step - first, length, 0.25 * self.steps_per_epoch, recipe) / recipe.learning_rate
+        place = (step - first) % length
+        share = cycle_rate(place, length, 0.25 * self.steps_per_epoch, recipe) / recipe.learning_rate
         return recipe.restart_rate * share
 
     def _save(self) -> None:
@@ -211,7 +212,7 @@ class Run:
             "seconds": self.seconds,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "first_cycle": self._first_cycle,
+            "cycles": self._cycles,
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -225,7 +226,7 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self._first_cycle = state["first_cycle"]
+        self._cycles = state["cycles"]
         self.optimizer.load_state_dict(state["optimizer"])
         logger.info("resumed", extra={"epoch": self.epoch, "path": str(path)})
 

@@ -15,8 +15,14 @@ from model_store.store import EMBEDDED, Artifact, Store, with_policy
 from service.cli.options import DataOption, Failure, JsonOption, StoreOption, console, show_json
 
 if TYPE_CHECKING:
+    from model_store.training.data import Rows, Split
     from model_store.training.evaluate import Evaluation
     from model_store.training.report import CalibrationReport
+    from model_store.training.scores import SpanRunner
+    from model_store.training.train import Run
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
 
 ModelArgument = Annotated[str, typer.Argument(help="Artifact, name or name@version.")]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the account of the calibration there, JSON.")]
@@ -41,7 +47,6 @@ def train(
         from model_store.training.data import load_split
         from model_store.training.publish import make_artifact
         from model_store.training.recipes import RECIPES
-        from model_store.training.steps import exit_accuracies
         from model_store.training.train import Run
     if recipe not in RECIPES:
         raise Failure(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
@@ -49,19 +54,7 @@ def train(
     split = load_split(data)
     run = Run(chosen, split.train, runs / recipe, seed=seed, compile_net=compile_net)
     with _progress() as show:
-        while not run.done:
-            run.train_epoch(
-                lambda p: show(
-                    f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
-                    p.epoch * p.steps + p.step,
-                    p.epochs * p.steps,
-                )
-            )
-            if run.epoch % 5 == 0 and not run.done:
-                shares = exit_accuracies(run.average.module, split.calibration, chosen)
-                Console(stderr=True).print(
-                    f"epoch {run.epoch}: " + "  ".join(f"{share:.2%}" for share in shares)
-                )
+        _train_epochs(run, split, show)
         if not run.accelerator.is_main_process:
             return
         folder = Store(store)
@@ -73,12 +66,30 @@ def train(
             split,
             seed=seed,
             duration_s=run.seconds,
-            command=f"exitramp train {recipe} --data {Path(data).name} --seed {seed}",
+            command=f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
+            + ("" if epochs is None else f" --epochs {epochs}"),
             report=show,
         )
     folder.publish(manifest, weights)
     _write_report(runs / recipe / "calibration.json", calibration.report)
     console.print(f"published {manifest.name}@{manifest.version}, policy {manifest.policy.id}")
+
+
+def _train_epochs(run: Run, split: Split, show: OnProgress) -> None:
+    """Train what is left of ``run``; now and then the accuracy of every exit."""
+    from model_store.training.steps import exit_accuracies
+
+    while not run.done:
+        run.train_epoch(
+            lambda p: show(
+                f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
+                p.epoch * p.steps + p.step,
+                p.epochs * p.steps,
+            )
+        )
+        if run.epoch % 5 == 0 and not run.done:
+            shares = exit_accuracies(run.average.module, split.calibration, run.recipe)
+            Console(stderr=True).print(f"epoch {run.epoch}: " + "  ".join(f"{share:.2%}" for share in shares))
 
 
 def calibrate(
@@ -136,7 +147,6 @@ def evaluate(
     with _training_extra():
         from model_store.training.data import load, load_split
         from model_store.training.evaluate import evaluate as measure
-        from model_store.training.evaluate import outcomes as replay_outcomes
         from model_store.training.plots import save_plot
         from service.cli.tables import show_evaluation
     from service.headers import parse_number
@@ -162,10 +172,7 @@ def evaluate(
             on_rows=lambda i, n: show("rows", i, n),
         )
         if outcomes is not None:
-            listed = replay_outcomes(
-                runner, manifest.stages, manifest.policy, rows, mean=budgets[0] if budgets else None
-            )
-            outcomes.write_text("[\n" + ",\n".join(str(list(outcome)) for outcome in listed) + "\n]\n")
+            _write_outcomes(outcomes, runner, artifact, rows, budgets)
     if plot is not None:
         save_plot(result, manifest.task, plot, f"{manifest.name}@{manifest.version} on {rows.source}")
     if record:
@@ -174,6 +181,18 @@ def evaluate(
         show_json(result.model_dump(mode="json"))
     else:
         show_evaluation(result)
+
+
+def _write_outcomes(
+    path: Path, runner: SpanRunner, artifact: Artifact, rows: Rows, budgets: list[float]
+) -> None:
+    """Class, exit and FLOPs of each row at the first budget, a row a line."""
+    from model_store.training.evaluate import outcomes
+
+    manifest = artifact.manifest
+    mean = budgets[0] if budgets else None
+    listed = outcomes(runner, manifest.stages, manifest.policy, rows, mean=mean)
+    path.write_text("[\n" + ",\n".join(str(list(outcome)) for outcome in listed) + "\n]\n")
 
 
 def _load(store: Path, model: str) -> Artifact:
@@ -236,7 +255,7 @@ def _training_extra() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[OnProgress]:
     """A progress bar on standard error; call it with what, done, of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from math import ceil
 
 from model_store.policy import Plan
 from service.engine.queue import Entry
@@ -62,22 +63,23 @@ def continuing(confidences: Sequence[float], plan: Plan, position: int, credit: 
         position: Index of this exit in ``plan.exits``.
         credit: FLOPs that may still be spent.
 
-    Source: shared ranking by gain per FLOP; with one price the gain falls as the confidence rises, so the
-        order by
+    Ranking: with one price for all, the gain of continuing falls as the confidence rises, so the order by
     confidence is the order by gain.
     """
     if plan.segment is None:
         return 0
-    step = plan.costs[position + 1] - plan.costs[position]
-    affordable = max(0, int(credit // step))
+    entries = plan.segment.entries
+    affordable = int(max(0.0, credit) // (plan.costs[position + 1] - plan.costs[position]))
+    useful = bisect_left(confidences, entries[-1].thresholds[position])
+    # Fewer than these could not use the credit up even if all of them went to the last exit.
+    needed = ceil(max(0.0, credit) / (plan.costs[-1] - plan.costs[position]))
     wanted = 0
-    last = position + 2 == len(plan.exits)
-    for entry in plan.segment.entries:
+    for entry in entries:
         count = bisect_left(confidences, entry.thresholds[position])
-        if not last and count * _further_flops(entry.shares, plan, position) > credit:
+        if count * _further_flops(entry.shares, plan, position) > credit:
             break
         wanted = count
-    return min(wanted, affordable)
+    return min(max(wanted, needed), useful, affordable)
 
 
 def _further_flops(shares: Sequence[float], plan: Plan, position: int) -> float:

@@ -43,7 +43,7 @@ async def read_images(
     Raises:
         InvalidRequest: The multipart body is malformed or has other parts than these.
         UnsupportedMediaType: The body is compressed.
-        TooLarge: The body is over the limit (by way of ``HTTPException``).
+        TooLarge: The body is over the limit, see ``service.limits``.
     """
     if headers.content_encoding not in ("", "identity"):
         raise UnsupportedMediaType(

@@ -104,7 +104,8 @@ def test_a_request_of_many_images_never_exceeds_its_sum(server: Server) -> None:
 
 def test_concurrent_answers_are_those_of_quiet_times(server: Server) -> None:
     images = [encoded(image) for image in random_images(100, seed=5)]
-    headers = [{"X-FLOP-Limit": "1G"}, {"X-FLOP-Budget": "1.2M"}, {}]
+    first, second, *_ = [spec["flops"] for spec in server.client.get("/models/small").json()["exits"]]
+    headers = [{"X-FLOP-Limit": "1G"}, {"X-FLOP-Budget": str((first + second) // 2)}, {}]
 
     def ask(number: int) -> tuple[int, int, int]:
         answer = server.client.post("/classify", content=images[number], headers=headers[number % 3])
@@ -122,7 +123,7 @@ def test_prometheus_counts_what_the_client_counted(small_store: SmallStore) -> N
         exits, flops, codes = Counter(), 0, Counter()
         for number, image in enumerate(random_images(60, seed=6)):
             body = encoded(image) if number % 6 else b"rubbish"
-            answer = server.client.post("/classify", content=body, headers={"X-FLOP-Budget": "1M"})
+            answer = server.client.post("/classify", content=body, headers={"X-FLOP-Budget": "2M"})
             codes[answer.status_code] += 1
             if answer.is_success:
                 exits[answer.json()["predictions"][0]["exit"]] += 1
@@ -134,7 +135,7 @@ def test_prometheus_counts_what_the_client_counted(small_store: SmallStore) -> N
             assert seen[f'exitramp_images_total{{exit="{exit_}",model="small"}}'] == count
         assert seen['exitramp_flops_total{kind="charged",model="small"}'] == flops
         assert seen['exitramp_flops_total{kind="executed",model="small"}'] == flops
-        assert seen['exitramp_budget_flops_total{model="small"}'] == 50 * 1e6
+        assert seen['exitramp_budget_flops_total{model="small"}'] == 50 * 2e6
         assert seen['exitramp_image_flops_count{model="small"}'] == 50
         assert seen["exitramp_in_flight"] == 0
         assert not [
@@ -184,10 +185,8 @@ def test_sigterm_answers_what_is_in_flight_and_exits_cleanly(small_store: SmallS
                 for _ in range(50):
                     try:
                         codes.append(client.post("/classify", content=image).status_code)
-                    except httpx.ConnectError:
-                        return  # the server no longer accepts
-                    except httpx.RemoteProtocolError:
-                        return  # an idle connection was closed before the request reached it
+                    except httpx.TransportError:
+                        return  # the server no longer accepts, or closed the connection while it was idle
                     if len(codes) > 100:
                         cut.set()
 
