@@ -10,7 +10,7 @@ import typer
 
 from model_store.store import StoreError
 from model_store.training.data import DataError
-from service.cli import serving, training
+from service.cli import evaluation, serving, training
 from service.cli.options import Failure
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (serving.serve, serving.models, training.train, training.calibrate, training.evaluate):
+for command in (serving.serve, serving.models, training.train, training.calibrate, evaluation.evaluate):
     app.command()(command)
 
 
