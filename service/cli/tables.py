@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from model_store.flops import dense_flops, direct_flops
 from model_store.manifest import Manifest
-from model_store.training.evaluate import Evaluation
-from model_store.training.report import CalibrationReport
 from service.cli.options import console
+
+if TYPE_CHECKING:
+    from model_store.training.evaluate import Evaluation
+    from model_store.training.report import CalibrationReport
 
 
 def show_manifest(manifest: Manifest) -> None:

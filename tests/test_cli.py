@@ -1,0 +1,41 @@
+"""The command line as a user meets it: output on standard output, errors as one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def exitramp(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "exitramp"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_models_lists_the_embedded_artifact_with_its_exits() -> None:
+    (manifest,) = json.loads(exitramp("models", "--json").stdout)
+    assert manifest["name"] == "cifar10-fusion" and len(manifest["exits"]) == 7
+    assert all(spec["accuracy"] > 0.85 for spec in manifest["exits"])
+    shown = exitramp("models").stdout
+    assert "53,810,944" in shown and "64,220,416" in shown
+
+
+def test_errors_are_one_line_and_a_failing_exit_code(tmp_path: Path) -> None:
+    for arguments, told in [
+        (("train", "nonesuch", "--data", "x"), "unknown recipe"),
+        (("train", "cifar10-fusion", "--data", str(tmp_path)), "neither train-"),
+        (("evaluate", "nonesuch", "--data", "x"), "no artifact nonesuch"),
+        (("evaluate", "cifar10-fusion@x", "--data", "x"), "name@version"),
+        (("calibrate", "cifar10-fusion@99", "--data", "x"), "cifar10-fusion@99"),
+    ]:
+        done = exitramp(*arguments)
+        assert done.returncode == 1 and done.stdout == "", arguments
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("exitramp: ") and told in line
+
+
+def test_help_names_every_command() -> None:
+    shown = exitramp("--help").stdout
+    for command in ("serve", "models", "train", "calibrate", "evaluate"):
+        assert command in shown
