@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from conftest import SmallStore
 from live import Server, serving
 from PIL import Image as PillowImage
+
+from service.app import create_app
+from service.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +186,37 @@ def test_until_it_is_ready_the_server_says_so(small_store: SmallStore, png: Call
         assert int(answer.headers["retry-after"]) >= 1
         is_problem(server.client.get("/readyz"), 503, "not_ready")
         assert server.client.get("/livez").status_code == 200
+
+
+def test_with_all_permits_taken_the_next_request_is_refused_at_once(
+    small_store: SmallStore, png: Callable[[int], bytes]
+) -> None:
+    settings = {
+        "MODEL_STORE": str(small_store.root),
+        "MODELS": '["small"]',
+        "EXECUTOR": "torch",
+        "MAX_IN_FLIGHT": "1",
+    }
+    with serving(settings) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n12345")
+            while server.metrics()["exitramp_in_flight"] < 1:
+                pass
+            answer = server.client.post("/classify", content=png(0))
+            is_problem(answer, 503, "overloaded", "1 permit")
+            assert int(answer.headers["retry-after"]) >= 1
+        while server.metrics()["exitramp_in_flight"] > 0:
+            pass
+        assert server.client.post("/classify", content=png(0)).status_code == 200
+        assert server.metrics()['exitramp_rejected_total{reason="overloaded"}'] == 1
+
+
+async def test_while_draining_new_requests_are_sent_elsewhere(png: Callable[[int], bytes]) -> None:
+    app = create_app(Settings())
+    app.state.service.draining = True
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.post("/classify", content=png(0))
+        is_problem(answer, 503, "draining")
+        assert int(answer.headers["retry-after"]) >= 1
+        is_problem(await client.get("/readyz"), 503, "draining")
