@@ -12,9 +12,8 @@ Confidence = Literal["probability", "margin", "normalised"]
 
 probability: the largest softmax probability.
 margin: the largest minus the second largest softmax probability.
-normalised: the largest centred logit over the Euclidean norm of the centred logits; restores the ranking
-that label
-    smoothing and mixup spoil. Source: Cattelan and Silva 2024, arXiv:2305.15508, MaxLogit-pNorm.
+normalised: the largest centred logit over the Euclidean norm of the centred logits; restores the ranking that
+    label smoothing and mixup spoil. Source: Cattelan and Silva 2024, arXiv:2305.15508, MaxLogit-pNorm.
 """
 
 TOP = 5
