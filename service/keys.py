@@ -70,12 +70,10 @@ class TokenBucket:
     """An allowance of FLOPs: ``rate`` per second, of which ``burst`` can be saved up. Starts full.
 
     A request reserves what it may cost before it runs, and settles afterwards. A reservation larger than the
-    burst would never fit; it is admitted when the bucket is full and leaves a debt, which has to be regained
-    before anything else is admitted: one large request, then a wait for as long as that is worth. Spending
-    beyond a reservation becomes debt as well.
+    burst is admitted when the bucket is full and leaves a debt, as does spending beyond a reservation.
 
-    Bound: in any window of T seconds, at most rate·T + max(burst, largest single reservation) is reserved.
-    Accounts are whole numbers (billionths of a FLOP, times in nanoseconds): rounding errors do not add up.
+    Bound: in any window of T seconds, at most rate·T + max(burst, largest single reservation) is spent.
+    Accounts are whole numbers (billionths of a FLOP, nanoseconds): rounding errors do not add up.
     """
 
     def __init__(self, flops_per_second: int, burst_flops: int) -> None:
@@ -83,6 +81,7 @@ class TokenBucket:
         self.flops_per_second = flops_per_second
         self.burst_flops = burst_flops
         self._level = burst_flops * _NANO
+        self._held = 0  # reserved and not yet settled
         self._updated_ns: int | None = None
 
     def reserve(self, flops: float, now_s: float) -> int:
@@ -103,18 +102,18 @@ class TokenBucket:
                 retry_after_s=-(-missing // (rate * _NANO)),
             )
         self._level -= wanted * _NANO
+        self._held += wanted * _NANO
         return wanted
 
     def settle(self, reserved: int, spent: float, now_s: float) -> int:
-        """Close a reservation, which took ``reserved``, and return the FLOPs given back.
-
-        A refund never lifts the bucket above its burst. It is negative if more was spent than reserved.
+        """Close a reservation of ``reserved`` and return the FLOPs given back, negative if overspent.
 
         Raises:
             ValueError: ``spent`` is negative or not finite.
         """
         refund = reserved - _whole(spent)
         self._regain(now_s)
+        self._held -= reserved * _NANO
         self._level = min(self._level + refund * _NANO, self.burst_flops * _NANO)
         return refund
 
@@ -123,7 +122,9 @@ class TokenBucket:
         now_ns = round(now_s * _NANO)
         if self._updated_ns is not None:
             elapsed_ns = max(0, now_ns - self._updated_ns)
-            self._level = min(self._level + elapsed_ns * self.flops_per_second, self.burst_flops * _NANO)
+            # What is held may come back, and must not find its place taken by what was regained.
+            most = max(self._level, self.burst_flops * _NANO - self._held)
+            self._level = min(self._level + elapsed_ns * self.flops_per_second, most)
             now_ns = self._updated_ns + elapsed_ns  # a time before the last one regains nothing, now or later
         self._updated_ns = now_ns
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image as PillowImage
 
 from model_store import nets
@@ -18,6 +19,9 @@ from model_store.manifest import ExitSpec, Manifest, Provenance
 from model_store.policy import Policy, PolicyEntry, PolicySegment, path_flops
 from model_store.preprocess import InputSpec
 from model_store.store import Artifact, Store, encode_weights, weights_sha256
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")  # the same examples everywhere: a failure can be repeated
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARGUMENTS = {"num_classes": 10, "channels": 8, "growth": 4, "layers_per_block": [2, 1, 1, 1]}

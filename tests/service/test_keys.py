@@ -35,6 +35,13 @@ def bucket_of(client: Client) -> TokenBucket:
     return client.bucket
 
 
+def spend(bucket: TokenBucket, flops: float, now_s: float) -> int:
+    """Reserve and settle at once: all of it is spent."""
+    reserved = bucket.reserve(flops, now_s)
+    bucket.settle(reserved, reserved, now_s)
+    return reserved
+
+
 def refused(bucket: TokenBucket, flops: float, now_s: float) -> bool:
     try:
         return not bucket.reserve(flops, now_s)
@@ -145,12 +152,12 @@ def test_what_is_left_survives_a_reload_and_a_new_key_but_not_a_new_quota(path: 
 
 def test_a_bucket_starts_full_regains_at_its_rate_and_never_holds_more_than_the_burst() -> None:
     bucket = TokenBucket(RATE, BURST)
-    assert [bucket.reserve(1_500, 10.0), bucket.reserve(199.5, 10.0)] == [1_500, 200]
+    assert [spend(bucket, 1_500, 10.0), spend(bucket, 199.5, 10.0)] == [1_500, 200]
     with pytest.raises(QuotaExhausted, match="reserves 400 FLOPs; the key has 300 of 2000 left"):
-        bucket.reserve(400, 10.0)
-    assert bucket.reserve(300, 10.0) == 300  # the refusal took nothing
-    assert bucket.reserve(250, 10.25) == 250
-    assert bucket.reserve(BURST, 1e6) == BURST
+        spend(bucket, 400, 10.0)
+    assert spend(bucket, 300, 10.0) == 300  # the refusal took nothing
+    assert spend(bucket, 250, 10.25) == 250
+    assert spend(bucket, BURST, 1e6) == BURST
     assert refused(bucket, 1, 1e6)
 
 
@@ -172,24 +179,24 @@ def test_after_retry_after_and_not_a_second_earlier_the_request_is_admitted(
     rate: int, burst: int, first: int, second: int
 ) -> None:
     bucket = TokenBucket(rate, burst)
-    bucket.reserve(first, 0.0)
+    spend(bucket, first, 0.0)
     try:
-        bucket.reserve(second, 0.0)
+        spend(bucket, second, 0.0)
     except QuotaExhausted as error:
         wait_s = int(error.headers["Retry-After"])
         assert wait_s == 1 or refused(bucket, second, wait_s - 1)
-        assert bucket.reserve(second, wait_s) == second
+        assert spend(bucket, second, wait_s) == second
 
 
 def test_a_reservation_larger_than_the_burst_needs_a_full_bucket_and_leaves_a_debt() -> None:
     bucket = TokenBucket(RATE, BURST)
-    bucket.reserve(1, 0.0)
+    spend(bucket, 1, 0.0)
     assert refused(bucket, 5_000, 0.0)
-    assert bucket.reserve(5_000, 0.001) == 5_000
+    assert spend(bucket, 5_000, 0.001) == 5_000
     with pytest.raises(QuotaExhausted, match="has 0 of 2000") as caught:
-        bucket.reserve(1, 0.001)
+        spend(bucket, 1, 0.001)
     assert caught.value.headers["Retry-After"] == "4"
-    assert bucket.reserve(1_000, 4.001) == 1_000
+    assert spend(bucket, 1_000, 4.001) == 1_000
 
 
 def test_spending_beyond_the_reservation_is_owed() -> None:
@@ -210,10 +217,10 @@ def test_nonsense_flops_are_refused_and_change_nothing(flops: float) -> None:
 
 def test_many_small_steps_regain_as_much_as_one_large_one_and_a_step_back_nothing() -> None:
     bucket = TokenBucket(999_999_937, 10**12)
-    bucket.reserve(10**12, 0.0)
+    spend(bucket, 10**12, 0.0)
     for step in range(1, 10_001):
         bucket.settle(0, 0, step / 10_000)
-    assert bucket.reserve(1, 1.0) + bucket.reserve(999_999_936, 0.5) == 999_999_937
+    assert spend(bucket, 1, 1.0) + spend(bucket, 999_999_936, 0.5) == 999_999_937
     assert all(refused(bucket, 1, now_s) for now_s in (1.0, 0.5, 1.0))
 
 
@@ -234,6 +241,17 @@ def admitted(bucket: TokenBucket, steps: list[Step]) -> list[tuple[int, int, int
             reserved = bucket.reserve(flops, now_ns / 1e9)
             log.append((now_ns, reserved, int(reserved * share)))
     return log
+
+
+def test_a_refund_does_not_come_on_top_of_what_was_regained_while_it_was_held() -> None:
+    bucket = TokenBucket(1, 1)
+    held = bucket.reserve(1, 0.0)
+    with pytest.raises(QuotaExhausted):
+        bucket.reserve(1, 1.0)
+    bucket.settle(held, 0, 1.0)
+    assert bucket.reserve(1, 1.0) == 1
+    with pytest.raises(QuotaExhausted):
+        bucket.reserve(1, 1.0)
 
 
 @given(rate=st.integers(1, 5_000), burst=st.integers(1, 5_000), steps=st.lists(STEP, max_size=40))
