@@ -79,9 +79,6 @@ def test_limits_hold_for_every_image_and_take_the_deepest_exit(server: Server) -
 
 def test_images_of_one_request_come_back_in_order_and_a_bad_one_fails_alone(server: Server) -> None:
     images = [encoded(image) for image in random_images(5, seed=9)]
-    alone = [
-        server.client.post("/classify", content=image).json()["predictions"][0]["label"] for image in images
-    ]
     parts = [("image", image) for image in (*images[:2], b"rubbish", *images[2:])]
     limit = {"X-FLOP-Limit": "1G"}
     together = server.client.post("/classify", files=parts, headers=limit).json()
@@ -90,7 +87,6 @@ def test_images_of_one_request_come_back_in_order_and_a_bad_one_fails_alone(serv
     deep = [server.client.post("/classify", content=image, headers=limit).json() for image in images]
     assert [entry["label"] for entry in good] == [body["predictions"][0]["label"] for body in deep]
     assert together["flops"] == sum(entry["flops"] for entry in good)
-    assert len(alone) == 5
 
 
 def test_a_request_of_many_images_never_exceeds_its_sum(server: Server) -> None:
