@@ -51,6 +51,14 @@ class Rows:
         source = f"{self.source}[{first}:{last}]"
         return replace(self, images=self.images[first:last], labels=self.labels[first:last], source=source)
 
+    def taken(self, order: Tensor) -> Rows:
+        """The rows at the indices ``order``."""
+        return replace(self, images=self.images[order], labels=self.labels[order])
+
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on ``device``."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class Split:
@@ -59,6 +67,14 @@ class Split:
     train: Rows
     calibration: Rows
     budget_check: Rows
+
+    @property
+    def held_out(self) -> Rows:
+        """All rows that are never trained on."""
+        images = torch.cat([self.calibration.images, self.budget_check.images])
+        labels = torch.cat([self.calibration.labels, self.budget_check.labels])
+        source = f"{self.calibration.source}+{self.budget_check.source}"
+        return Rows(images, labels, self.calibration.classes, source)
 
 
 def load_split(data: str) -> Split:

@@ -7,51 +7,96 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How one artifact is trained; together with the data and the seed it determines the result."""
 
+    artifact: str | None = Field(None, description="Artifact that it makes, if not named like the recipe.")
     task: str = Field(description="Name of the class list; models of one task can stand in for each other.")
     network: str = Field(description="Entry of the network registry.")
     arguments: Mapping[str, Any] = Field(description="Keyword arguments of the network.")
     mean: tuple[float, float, float] = Field(description="Per-channel mean of the training pixels, 0..1.")
     std: tuple[float, float, float] = Field(description="Per-channel standard deviation, 0..1.")
+    start: str | None = Field(
+        None,
+        description="Artifact, NAME or NAME@VERSION, to start from where tensors agree.",
+    )
+
     epochs: int = Field(ge=1, description="Passes over the training rows.")
     batch_size: int = Field(128, ge=1, description="Images per step over all devices.")
-    learning_rate: float = Field(0.1, gt=0, description="Peak rate of SGD with Nesterov momentum.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
-    weight_decay: float = Field(5e-4, ge=0, description="On convolution and linear weights only.")
-    warmup_epochs: float = Field(2, ge=0, description="Linear rise of the rate from 0.")
-    decay: Literal["linear", "cosine"] = Field("linear", description="Fall of the rate to 0 after warm-up.")
-    restarts: int = Field(0, ge=0, description="Warm restarts after the fall to 0.")
-    restart_epochs: int = Field(5, ge=1, description="Epochs of each restart.")
-    restart_rate: float = Field(
-        0.05, gt=0, description="Peak rate of the restart. Source: SGDR, arXiv:1608.03983."
+    optimizer: Literal["sgd", "muon"] = Field(
+        "muon", description="For the convolution filters; SGD does the rest."
     )
-    clip_norm: float = Field(5.0, gt=0, description="Gradient norm cap: seven losses share one trunk.")
+    learning_rate: float = Field(0.05, gt=0, description="Peak rate of SGD with Nesterov momentum.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of SGD, on convolution and linear weights only.")
+    muon_rate: float = Field(0.05, gt=0, description="Peak relative step of a filter bank under Muon.")
+    muon_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of Muon.")
+    warmup_epochs: float = Field(2, ge=0, description="Linear rise of the rates from 0.")
+    decay: Literal["linear", "cosine"] = Field("linear", description="Fall of the rates to 0 after warm-up.")
+    clip_norm: float = Field(
+        0.0, ge=0, description="Gradient norm cap, 0: none. Muon needs none; seven losses on one trunk do."
+    )
     ema_decay: float = Field(
-        0.998, ge=0, lt=1, description="Moving average of weights and buffers, per step."
+        0.998, ge=0, lt=1, description="Moving average of weights and buffers, per step; 0: the last weights."
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Hurts the ranking of confidences if > 0.")
-    crop_padding: int = Field(4, ge=0, description="Zero padding before the random crop, pixels.")
 
+    equilibrium: bool = Field(
+        False,
+        description="Average the exits' gradients in each block instead of adding them. Without effect "
+        "under Muon, which ignores scale. Source: Li et al. 2019, arXiv:1908.06294, gradient equilibrium.",
+    )
+    boost: float = Field(
+        0.0,
+        ge=0,
+        description="Each exit learns what the detached sum of earlier exits' logits, times this, lacks; "
+        "serving then needs all heads. Source: Yu et al. 2023, BoostNet, arXiv:2211.16726.",
+    )
+    self_distillation: float = Field(
+        0.0, ge=0, le=1, description="Weight of the last exit's probabilities as target of the earlier exits."
+    )
+    teacher: str | None = Field(
+        None, description="Recipe whose finished run's probabilities are the target of all exits."
+    )
+    teacher_weight: float = Field(0.0, ge=0, le=1, description="Weight of the teacher's target.")
+    temperature: float = Field(2.0, gt=0, description="Softens both sides of a distillation.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Hurts the ranking of confidences if > 0.")
+
+    crop_padding: int = Field(4, ge=0, description="Zero padding before the random crop, pixels.")
+    cutout: int = Field(0, ge=0, description="Side of a square set to the mean colour, pixels; 0: none.")
+    mix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of batches that are mixed, half by mixup, half by CutMix. Pays from 150 epochs.",
+    )
+    small_px: int = Field(0, ge=0, description="Side of the windows that the small epochs see, pixels.")
+    small_epochs: int = Field(
+        0,
+        ge=0,
+        description="First epochs, on random windows: 0.56 of the compute at 24 of 32 pixels.",
+    )
+
+
+_FUSION_10: dict[str, Any] = {
+    "task": "cifar10",
+    "network": "fusion",
+    "arguments": {"num_classes": 10, "activation": "relu"},
+    "mean": CIFAR10_MEAN,
+    "std": CIFAR10_STD,
+}
+_FUSION_100: dict[str, Any] = {
+    "task": "cifar100",
+    "network": "fusion",
+    "arguments": {"num_classes": 100, "activation": "relu"},
+    "mean": CIFAR100_MEAN,
+    "std": CIFAR100_STD,
+}
 
 RECIPES: Mapping[str, Recipe] = {
-    "cifar10-fusion": Recipe(
-        task="cifar10",
-        network="fusion",
-        arguments={"num_classes": 10, "activation": "relu"},
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
-        epochs=26,
-        restarts=2,
-    ),
-    "cifar100-fusion": Recipe(
-        task="cifar100",
-        network="fusion",
-        arguments={"num_classes": 100, "activation": "relu"},
-        mean=(0.5071, 0.4866, 0.4409),
-        std=(0.2673, 0.2564, 0.2762),
-        epochs=26,
-    ),
+    "cifar10-fusion": Recipe(**_FUSION_10, epochs=20, small_px=24, small_epochs=12),
+    "cifar100-fusion": Recipe(**_FUSION_100, epochs=30, small_px=24, small_epochs=18),
 }

@@ -1,4 +1,4 @@
-"""The command line: ``exitramp serve | models | train | calibrate | evaluate``."""
+"""The command line: ``exitramp serve | models | train | means | calibrate | evaluate``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (serving.serve, serving.models, training.train, training.calibrate, evaluation.evaluate):
+for command in (
+    serving.serve,
+    serving.models,
+    training.train,
+    training.means,
+    training.calibrate,
+    evaluation.evaluate,
+):
     app.command()(command)
 
 

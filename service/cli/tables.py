@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,8 +12,9 @@ from model_store.manifest import Manifest
 from service.cli.options import console
 
 if TYPE_CHECKING:
-    from model_store.training.evaluate import Evaluation
+    from model_store.training.means import MeansResult
     from model_store.training.report import CalibrationReport
+    from model_store.training.results import Evaluation
 
 
 def show_manifest(manifest: Manifest) -> None:
@@ -26,6 +28,23 @@ def show_manifest(manifest: Manifest) -> None:
     for k, (spec, direct, dense) in enumerate(costs, start=1):
         test = "" if spec.test_accuracy is None else f"{spec.test_accuracy:.2%}"
         table.add_row(str(k), f"{direct:,}", f"{dense:,}", f"{spec.accuracy:.2%}", test)
+    console.print(table)
+
+
+def show_means(results: Sequence[MeansResult]) -> None:
+    """Print one short run a row."""
+    table = Table(title="short runs of equal length, accuracy on the held-out rows")
+    for column in ("means", "first exit", "last exit", "mean of exits", "gain, points", "seconds"):
+        table.add_column(column, justify="left" if column == "means" else "right")
+    for row in results:
+        mean = sum(row.accuracies) / len(row.accuracies)
+        gain = (
+            ""
+            if row.gain is None or row.error is None
+            else f"{row.gain * 100:+.2f} ± {row.error * 100:.2f} on {row.against}"
+        )
+        shares = (f"{share:.2%}" for share in (row.accuracies[0], row.accuracies[-1], mean))
+        table.add_row(row.name, *shares, gain, f"{row.seconds:.0f}")
     console.print(table)
 
 
@@ -49,7 +68,7 @@ def show_calibration(report: CalibrationReport) -> None:
 
 
 def show_evaluation(result: Evaluation) -> None:
-    """Print every exit alone and every mean budget."""
+    """Print every exit alone, every mean budget, and limits that are not just the exits' costs."""
     table = Table(title=f"every exit alone, {result.count} rows of {result.rows}")
     for column in ("exit", "MFLOPs direct", "MFLOPs dense", "accuracy", "calibration error"):
         table.add_column(column, justify="right")
@@ -57,16 +76,26 @@ def show_evaluation(result: Evaluation) -> None:
         flops = (f"{spec.direct_flops / 1e6:.2f}", f"{spec.dense_flops / 1e6:.2f}")
         table.add_row(str(spec.exit), *flops, f"{spec.accuracy:.2%}", f"{spec.calibration_error:.2%}")
     console.print(table)
+    _show_budgets(result)
+    if {limit.limit for limit in result.limits} - {spec.direct_flops for spec in result.exits}:
+        table = Table(title="limits, FLOPs that no image exceeds")
+        for column in ("limit, M", "exit", "spent, M", "accuracy"):
+            table.add_column(column, justify="right")
+        for row in result.limits:
+            cells = (f"{row.limit / 1e6:.2f}", str(row.exit), f"{row.flops / 1e6:.2f}")
+            table.add_row(*cells, f"{row.accuracy:.2%}")
+        console.print(table)
+
+
+def _show_budgets(result: Evaluation) -> None:
+    """Print every mean budget; one beyond the policy's curve cannot be spent, which is no fault of it."""
     table = Table(title=f"mean budgets, policy {result.policy}")
-    for column in ("budget, M", "spent, M", "of budget", "accuracy", "geometric", "shares of exits"):
+    for column in ("budget, M", "spent, M", "of budget", "accuracy", "geometric", "shares of exits, %"):
         table.add_column(column, justify="right")
     for row in result.budgets:
         theirs = "" if row.geometric_accuracy is None else f"{row.geometric_accuracy:.2%}"
         shares = " ".join(f"{share * 100:.0f}" for share in row.shares)
-        used = (
-            f"{row.budget / 1e6:.2f}",
-            f"{row.mean_flops / 1e6:.2f}",
-            f"{row.mean_flops / row.budget:.1%}",
-        )
-        table.add_row(*used, f"{row.accuracy:.2%}", theirs, shares)
+        spent = f"{row.mean_flops / row.budget:.1%}" + (", saturated" if row.saturated else "")
+        flops = (f"{row.budget / 1e6:.2f}", f"{row.mean_flops / 1e6:.2f}")
+        table.add_row(*flops, spent, f"{row.accuracy:.2%}", theirs, shares)
     console.print(table)

@@ -1,4 +1,4 @@
-"""``exitramp train`` and ``calibrate``: progress on standard error, results on output."""
+"""``exitramp train``, ``means`` and ``calibrate``: progress on standard error, results on output."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from service.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from model_store.training.data import Split
+    from model_store.training.data import Rows, Split
+    from model_store.training.recipes import Recipe
     from model_store.training.report import CalibrationReport
     from model_store.training.train import Run
 
+CompileOption = Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the account of the calibration there, JSON.")]
 
 
@@ -40,7 +42,10 @@ def train(
     ),
     seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    compile_net: Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = True,
+    compile_net: CompileOption = True,
+    publish: Annotated[
+        bool, typer.Option("--publish/--no-publish", help="Make an artifact of it; a teacher needs none.")
+    ] = True,
 ) -> None:
     """Train a recipe, calibrate the result and publish it as the artifact's next version.
 
@@ -49,21 +54,18 @@ def train(
     with training_extra():
         from model_store.training.data import load_split
         from model_store.training.publish import make_artifact
-        from model_store.training.recipes import RECIPES
-        from model_store.training.train import Run
-    if recipe not in RECIPES:
-        raise Failure(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
-    chosen = RECIPES[recipe] if epochs is None else RECIPES[recipe].model_copy(update={"epochs": epochs})
+    chosen = _recipe(recipe, epochs)
+    artifact = chosen.artifact or recipe
     split = load_split(data)
-    run = Run(chosen, split.train, runs / recipe, seed=seed, compile_net=compile_net)
+    run = _prepare(chosen, split.train, runs, recipe, store, seed=seed, compile_net=compile_net)
     with progress() as show:
         _train_epochs(run, split, show)
-        if not run.accelerator.is_main_process:
+        if not run.accelerator.is_main_process or not publish:
             return
         folder = Store(store)
         manifest, weights, calibration = make_artifact(
-            recipe,
-            folder.next_version(recipe),
+            artifact,
+            folder.next_version(artifact),
             run.published_net(),
             chosen,
             split,
@@ -76,6 +78,33 @@ def train(
     folder.publish(manifest, weights)
     _write_report(runs / recipe / "calibration.json", calibration.report)
     console.print(f"published {manifest.name}@{manifest.version}, policy {manifest.policy.id}")
+
+
+def _recipe(name: str, epochs: int | None) -> Recipe:
+    """The recipe called ``name``, perhaps at another length."""
+    from model_store.training.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise Failure(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name] if epochs is None else RECIPES[name].model_copy(update={"epochs": epochs})
+
+
+def _prepare(
+    recipe: Recipe, rows: Rows, runs: Path, name: str, store: Path, *, seed: int, compile_net: bool
+) -> Run:
+    """The run of ``recipe``, with the artifact it starts from and its teacher."""
+    from model_store.training.train import Run, load_average
+
+    start = None if recipe.start is None else load_artifact(store, recipe.start).net
+    try:
+        teacher = None
+        if recipe.teacher is not None:
+            teacher = load_average(_recipe(recipe.teacher, None), runs / recipe.teacher)
+        return Run(
+            recipe, rows, runs / name, seed=seed, compile_net=compile_net, start=start, teacher=teacher
+        )
+    except ValueError as error:
+        raise Failure(str(error)) from error
 
 
 def _train_epochs(run: Run, split: Split, show: OnProgress) -> None:
@@ -93,6 +122,49 @@ def _train_epochs(run: Run, split: Split, show: OnProgress) -> None:
         if run.epoch % 5 == 0 and not run.done:
             shares = exit_accuracies(run.average.module, split.calibration, run.recipe)
             Console(stderr=True).print(f"epoch {run.epoch}: " + "  ".join(f"{share:.2%}" for share in shares))
+
+
+def means(
+    recipe: Annotated[str, typer.Argument(help="Recipe that gives network and task.")],
+    data: DataOption,
+    rows: Annotated[int, typer.Option(help="Training rows to use.")] = 10_000,
+    epochs: Annotated[int, typer.Option(help="Passes over them.")] = 5,
+    only: Annotated[list[str] | None, typer.Option(help="Some of the means, in order; repeatable.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of checkpoints.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="The same for all.")] = 0,
+    compile_net: CompileOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what each means of training gains: short runs of equal length, judged on the held-out rows."""
+    with training_extra():
+        from model_store.training.data import load_split
+        from model_store.training.means import MEANS, compare_means
+        from service.cli.tables import show_means
+    unknown = set(only or ()) - set(MEANS)
+    if unknown:
+        raise Failure(f"unknown means: {', '.join(sorted(unknown))}; known: {'; '.join(MEANS)}")
+    split = load_split(data)
+    folder = runs / f"means-{recipe}-{rows}x{epochs}-{seed}"
+    with progress() as show:
+        results = compare_means(
+            _recipe(recipe, None),
+            split.train.slice(0, rows),
+            split.held_out,
+            folder,
+            epochs,
+            tuple(only or MEANS),
+            seed=seed,
+            compile_net=compile_net,
+            report=lambda name, p: show(
+                f"{name}: loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
+                p.epoch * p.steps + p.step,
+                p.epochs * p.steps,
+            ),
+        )
+    if as_json:
+        show_json([result.model_dump(mode="json") for result in results])
+    else:
+        show_means(results)
 
 
 def calibrate(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from model_store.training import train
+from model_store import nets
 from model_store.training.data import DataError, Rows, load_split
 from model_store.training.recipes import RECIPES, Recipe
-from model_store.training.steps import cycle_rate, exit_accuracies
-from model_store.training.train import Run
+from model_store.training.steps import exit_accuracies, rate_share
+from model_store.training.train import Run, adopt_weights, load_average
 
 SMALL = Recipe(
     task="colours",
@@ -19,13 +20,13 @@ SMALL = Recipe(
     arguments={"num_classes": 2, "channels": 8, "growth": 4, "layers_per_block": [1, 1]},
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
-    epochs=2,
-    restarts=1,
-    restart_epochs=1,
+    epochs=3,
     batch_size=32,
     learning_rate=0.02,
     warmup_epochs=0.5,
     ema_decay=0.5,
+    small_px=24,
+    small_epochs=1,
 )
 
 
@@ -41,16 +42,32 @@ def weights(run: Run) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in run.net.state_dict().values()])
 
 
+def changed(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**SMALL.model_dump(), **changes})
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(SMALL, colours(), tmp_path, compile_net=False)
 
 
-def test_two_colours_are_learnt_and_the_loss_is_reported(run: Run) -> None:
+@pytest.mark.parametrize(
+    "means",
+    [
+        {},
+        {"optimizer": "sgd", "clip_norm": 5.0, "equilibrium": True, "ema_decay": 0.0, "decay": "cosine"},
+        {"self_distillation": 0.5, "label_smoothing": 0.1, "cutout": 4},
+        {"boost": 0.5, "mix": 0.5},
+    ],
+)
+def test_two_colours_are_learnt_by_whichever_means(means: dict[str, Any], tmp_path: Path) -> None:
+    run = Run(changed(**means), colours(), tmp_path, compile_net=False)
     losses: list[float] = []
     while not run.done:
         run.train_epoch(lambda progress: losses.append(progress.loss))
-    assert losses[-1] < losses[0]
+    assert len(losses) == 3
+    if "mix" not in means:  # the loss of a mixed batch says little
+        assert losses[-1] < losses[0]
     assert exit_accuracies(run.published_net(), colours(), SMALL) == [1.0, 1.0]
 
 
@@ -58,7 +75,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(run: Run, tmp_path: Path) -> Non
     while not run.done:
         run.train_epoch()
     other = tmp_path / "other"
-    for _ in range(SMALL.epochs + 1):
+    for _ in range(SMALL.epochs):
         resumed = Run(SMALL, colours(), other, compile_net=False)
         resumed.train_epoch()
     assert resumed.done
@@ -70,45 +87,59 @@ def test_a_checkpoint_of_another_recipe_or_seed_is_refused(run: Run, tmp_path: P
     with pytest.raises(ValueError, match="another recipe or seed"):
         Run(SMALL, colours(), tmp_path, seed=1, compile_net=False)
     with pytest.raises(ValueError, match="another recipe or seed"):
-        Run(SMALL.model_copy(update={"epochs": 3}), colours(), tmp_path, compile_net=False)
+        Run(changed(epochs=4), colours(), tmp_path, compile_net=False)
 
 
-def test_after_a_restart_the_published_weights_are_the_mean_of_both_cycles(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "BATCH_NORM_ROWS", 64)
-    ends = []
+def test_a_run_starts_from_the_tensors_that_both_networks_share(run: Run, tmp_path: Path) -> None:
+    source = nets.build("fusion", {**SMALL.arguments, "num_classes": 5})
+    started = Run(SMALL, colours(), tmp_path / "started", compile_net=False, start=source)
+    shared = started.net.blocks[0].state_dict()["layers.0.entry.0.weight"]
+    given = source.blocks[0].state_dict()["layers.0.entry.0.weight"]
+    torch.testing.assert_close(shared / shared.norm(), given / given.norm())  # Muon fixes the norm
+    assert started.net.heads[0].state_dict()["linear.weight"].shape == (2, 128)
+    assert adopt_weights(run.net, source) == len(source.state_dict()) - 4  # two linear layers stay
+
+
+def test_a_teacher_guides_and_must_be_trained_first(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train it first"):
+        load_average(SMALL, tmp_path / "teacher")
+    taught = Run(SMALL, colours(), tmp_path / "teacher", compile_net=False)
+    taught.train_epoch()
+    with pytest.raises(ValueError, match="train it first"):
+        load_average(SMALL, tmp_path / "teacher")
+    while not taught.done:
+        taught.train_epoch()
+    teacher = load_average(SMALL, tmp_path / "teacher")
+    wrong = Rows(colours().images, 1 - colours().labels, ("red", "green"), "wrong")
+    recipe = changed(teacher="small", teacher_weight=1.0)
+    pupil = Run(recipe, wrong, tmp_path / "pupil", compile_net=False, teacher=teacher)
+    while not pupil.done:
+        pupil.train_epoch()
+    assert exit_accuracies(pupil.published_net(), colours(), SMALL) == [1.0, 1.0]
+
+
+def test_the_published_statistics_are_those_of_clean_training_images(run: Run) -> None:
     while not run.done:
         run.train_epoch()
-        if run.epoch in (2, 3):
-            ends.append(run.average.module.state_dict()["heads.0.linear.weight"].clone())
-    published = run.published_net().state_dict()["heads.0.linear.weight"]
-    torch.testing.assert_close(published, (ends[0] + ends[1]) / 2)
+    net, rows = run.published_net(), colours()
+    entry = net.blocks[0].layers[0].entry  # type: ignore[index, union-attr]
+    clean = run.augmentation.normalised(rows.images)
+    mean = entry[0](clean).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(entry[1].running_mean, mean, rtol=0.05, atol=0.01)
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    rates = [cycle_rate(step, 100, 10, SMALL) for step in range(101)]
-    assert rates[9] == pytest.approx(SMALL.learning_rate) == max(rates)
-    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0)
-
-
-def test_an_augmented_image_is_a_shifted_and_perhaps_mirrored_copy(run: Run) -> None:
-    images = colours(2).images
-    straight = run._augment(images, torch.tensor([[4, 4], [4, 4]]), torch.tensor([False, True]))
-    expected = (images.float() / 255 - 0.5) / 0.25
-    torch.testing.assert_close(straight[0], expected[0])
-    torch.testing.assert_close(straight[1], expected[1].flip(-1))
-    shifted = run._augment(images, torch.tensor([[0, 4], [8, 4]]), torch.tensor([False, False]))
-    torch.testing.assert_close(shifted[0, :, 4:], expected[0, :, :-4])
-    assert not shifted[0, :, :4].any() and not shifted[1, :, -4:].any()
+    recipe = changed(warmup_epochs=1, epochs=10)
+    shares = [rate_share(step, recipe, 10) for step in range(101)]
+    assert shares[9] == pytest.approx(1) == max(shares)
+    assert shares[:10] == sorted(shares[:10]) and shares[10:] == sorted(shares[10:], reverse=True)
+    assert shares[100] == pytest.approx(0)
 
 
 def test_the_embedded_recipes_name_networks_that_build() -> None:
-    from model_store import nets
-
     for recipe in RECIPES.values():
-        assert nets.build(recipe.network, recipe.arguments).stages == 7
+        net = nets.build(recipe.network, recipe.arguments)
+        assert net(torch.zeros(2, 3, 32, 32))[-1].shape == (2, recipe.arguments["num_classes"])
 
 
 def test_a_folder_without_data_is_a_clear_error(tmp_path: Path) -> None:
