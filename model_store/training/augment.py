@@ -87,7 +87,8 @@ class Augmentation:
         padded = functional.pad(images, [padding] * 4)
         index = torch.arange(count, device=self._device)[:, None, None]
         # Advanced indices around the channel slice put the channels last: (B, window, window, 3).
-        return padded[index, :, (rows + ruler)[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        crops: Tensor = padded[index, :, (rows + ruler)[:, :, None], columns[:, None, :]]
+        return crops.permute(0, 3, 1, 2)
 
     def _boxes(self, images: Tensor, side: float, chance: Chance) -> Tensor:
         """Mask (B, 1, H, W) of a square around a random centre in each image, perhaps over the border."""
@@ -95,7 +96,8 @@ class Augmentation:
         centres = chance.integers(size, 2, len(images), 1)
         near = (torch.arange(size, device=self._device) + 0.5 - centres).abs() * 2 <= side
         rows, columns = near
-        return rows[:, None, :, None] & columns[:, None, None, :]
+        mask: Tensor = rows[:, None, :, None] & columns[:, None, None, :]
+        return mask
 
     def _mix(self, images: Tensor, labels: Tensor, chance: Chance) -> tuple[Tensor, Targets]:
         """Mix a share of the batches with their own reverse order: mixup, or a CutMix box."""

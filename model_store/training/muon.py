@@ -33,22 +33,21 @@ class Muon(torch.optim.Optimizer):
         """Take ``parameters`` and bring them to their norm."""
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
         for group in self.param_groups:
-            for p in group["params"]:
-                _fix_norm(p.data)
+            _fix_norms([p.data for p in group["params"]])
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # closures are not supported
         """Update all parameters that have a gradient."""
         for group in self.param_groups:
             changed = [p for p in group["params"] if p.grad is not None]
-            updates = []
-            for p in changed:
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                updates.append(p.grad.lerp(momentum, group["momentum"]).flatten(1))  # Nesterov
-            for p, update in zip(changed, orthogonalised(updates), strict=True):
-                p.sub_(update.view(p.shape), alpha=group["lr"])
-                _fix_norm(p)
+            gradients = [p.grad for p in changed]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in changed]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+            updates = orthogonalised([x.flatten(1) for x in ahead])
+            steps = [update.view_as(p) for p, update in zip(changed, updates, strict=True)]
+            torch._foreach_add_(changed, steps, alpha=-group["lr"])
+            _fix_norms(changed)
 
 
 def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -57,8 +56,8 @@ def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
     The iteration X ← (aI + bXXᵀ + c(XXᵀ)²)X multiplies from the left with polynomials of the Gram matrix, so
     it runs on the small Gram matrices, stacked by size, and touches the wide matrices twice.
     """
-    flat = [x if len(x) <= x.shape[1] else x.T for x in matrices]
-    flat = [x / (x.norm() + 1e-7) for x in flat]
+    norms = torch._foreach_add(torch._foreach_norm(list(matrices)), 1e-7)
+    flat = [x if len(x) <= x.shape[1] else x.T for x in torch._foreach_div(list(matrices), norms)]
     alike: dict[int, list[int]] = defaultdict(list)
     for i, x in enumerate(flat):
         alike[len(x)].append(i)
@@ -83,6 +82,8 @@ def _factor(gram: Tensor) -> Tensor:
     return product
 
 
-def _fix_norm(bank: Tensor) -> None:
-    """Scale a filter bank to the norm √C_out, in place."""
-    bank.mul_(len(bank) ** 0.5 / bank.norm())
+def _fix_norms(banks: Sequence[Tensor]) -> None:
+    """Scale each filter bank to the norm √C_out, in place."""
+    shares = torch._foreach_reciprocal(torch._foreach_norm(list(banks)))
+    torch._foreach_mul_(shares, [len(bank) ** 0.5 for bank in banks])
+    torch._foreach_mul_(list(banks), shares)

@@ -81,22 +81,61 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-_FUSION_10: dict[str, Any] = {
-    "task": "cifar10",
-    "network": "fusion",
-    "arguments": {"num_classes": 10, "activation": "relu"},
-    "mean": CIFAR10_MEAN,
-    "std": CIFAR10_STD,
-}
-_FUSION_100: dict[str, Any] = {
-    "task": "cifar100",
-    "network": "fusion",
-    "arguments": {"num_classes": 100, "activation": "relu"},
-    "mean": CIFAR100_MEAN,
-    "std": CIFAR100_STD,
+_CIFAR10: dict[str, Any] = {"task": "cifar10", "mean": CIFAR10_MEAN, "std": CIFAR10_STD}
+_CIFAR100: dict[str, Any] = {"task": "cifar100", "mean": CIFAR100_MEAN, "std": CIFAR100_STD}
+
+_CPU: dict[str, Any] = {"warmup_epochs": 1, "small_px": 24}
+"""What fits into hours on two cores."""
+
+_FULL: dict[str, Any] = {"epochs": 200, "batch_size": 256, "warmup_epochs": 5, "mix": 0.5, "ema_decay": 0.999}
+"""What a GPU affords. 200 epochs are enough for mixing to pay."""
+
+_TEACHER: dict[str, Any] = {
+    "network": "wide_resnet",
+    "epochs": 100,
+    "batch_size": 256,
+    "warmup_epochs": 5,
+    "mix": 0.5,
+    "ema_decay": 0.999,
 }
 
+
+def _staged(network: str, classes: int, task: Mapping[str, Any], **rest: Any) -> Recipe:
+    arguments = {"num_classes": classes, "activation": "relu"}
+    return Recipe(network=network, arguments=arguments, **task, **rest)
+
+
+def _full(classes: int, task: Mapping[str, Any]) -> Mapping[str, Recipe]:
+    """The full recipe, its control, and the teacher of both, for a GPU."""
+    name = task["task"]
+    taught = {"teacher": f"{name}-teacher", "teacher_weight": 0.5}
+    wide = {"num_classes": classes, "depth": 16, "width": 8}
+    return {
+        f"{name}-teacher": Recipe(arguments=wide, **task, **_TEACHER),
+        f"{name}-fusion-full": _staged("fusion", classes, task, artifact=f"{name}-fusion", **taught, **_FULL),
+        f"{name}-msdnet-full": _staged("msdnet", classes, task, artifact=f"{name}-msdnet", **taught, **_FULL),
+    }
+
+
 RECIPES: Mapping[str, Recipe] = {
-    "cifar10-fusion": Recipe(**_FUSION_10, epochs=20, small_px=24, small_epochs=12),
-    "cifar100-fusion": Recipe(**_FUSION_100, epochs=30, small_px=24, small_epochs=18),
+    "cifar10-fusion": _staged(
+        "fusion", 10, _CIFAR10, start="cifar100-fusion@1", epochs=10, small_epochs=6, **_CPU
+    ),
+    "cifar100-fusion": _staged(
+        "fusion", 100, _CIFAR100, start="cifar10-fusion@2", epochs=21, small_epochs=16, **_CPU
+    ),
+    # The same for both networks and from nothing, to compare them.
+    "cifar10-fusion-control": _staged("fusion", 10, _CIFAR10, epochs=6, small_epochs=4, **_CPU),
+    "cifar10-msdnet-control": _staged("msdnet", 10, _CIFAR10, epochs=6, small_epochs=4, **_CPU),
+    "cifar10-teacher-cpu": Recipe(
+        network="wide_resnet",
+        arguments={"num_classes": 10, "depth": 10, "width": 4},
+        epochs=10,
+        small_epochs=7,
+        **_CIFAR10,
+        **_CPU,
+    ),
+    **_full(10, _CIFAR10),
+    **_full(100, _CIFAR100),
 }
+"""By name. Those that end in ``-full`` and the teachers are for a GPU; the others for a CPU."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
@@ -202,7 +203,7 @@ class Run:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != self.recipe.model_dump_json() or state["seed"] != self.seed:
+        if _recipe_in(state) != self.recipe or state["seed"] != self.seed:
             raise ValueError(f"{path} belongs to another recipe or seed; choose another folder or remove it")
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.net.load_state_dict(state["net"])
@@ -219,12 +220,20 @@ def load_average(recipe: Recipe, folder: Path) -> StagedNet:
     """
     path = folder / CHECKPOINT
     state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-    if state is None or state["recipe"] != recipe.model_dump_json() or state["epoch"] < recipe.epochs:
+    if state is None or _recipe_in(state) != recipe or state["epoch"] < recipe.epochs:
         raise ValueError(f"{folder} holds no finished run of this recipe; train it first")
     average: AveragedModel = AveragedModel(nets.build(recipe.network, recipe.arguments), use_buffers=True)
     average.load_state_dict(state["average"])
     assert isinstance(average.module, StagedNet)
     return average.module
+
+
+def _recipe_in(state: dict[str, Any]) -> Recipe | None:
+    """The recipe of a checkpoint, or nothing if no recipe of today can say that."""
+    try:
+        return Recipe.model_validate_json(state["recipe"])
+    except ValidationError:
+        return None
 
 
 def adopt_weights(net: nn.Module, source: nn.Module) -> int:

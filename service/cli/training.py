@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +45,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     compile_net: CompileOption = True,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after the epoch in which they are over; the same command goes on."),
+    ] = None,
     publish: Annotated[
         bool, typer.Option("--publish/--no-publish", help="Make an artifact of it; a teacher needs none.")
     ] = True,
@@ -59,8 +65,8 @@ def train(
     split = load_split(data)
     run = _prepare(chosen, split.train, runs, recipe, store, seed=seed, compile_net=compile_net)
     with progress() as show:
-        _train_epochs(run, split, show)
-        if not run.accelerator.is_main_process or not publish:
+        _train_epochs(run, split, show, minutes)
+        if not (run.done and publish and run.accelerator.is_main_process):
             return
         folder = Store(store)
         manifest, weights, calibration = make_artifact(
@@ -107,11 +113,12 @@ def _prepare(
         raise Failure(str(error)) from error
 
 
-def _train_epochs(run: Run, split: Split, show: OnProgress) -> None:
-    """Train what is left of ``run``; now and then the accuracy of every exit."""
+def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | None) -> None:
+    """Train what is left of ``run``, or for some minutes; now and then the accuracy of every exit."""
     from model_store.training.steps import exit_accuracies
 
-    while not run.done:
+    stop_s = inf if minutes is None else time.monotonic() + 60 * minutes
+    while not run.done and time.monotonic() < stop_s:
         run.train_epoch(
             lambda p: show(
                 f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
@@ -120,8 +127,10 @@ def _train_epochs(run: Run, split: Split, show: OnProgress) -> None:
             )
         )
         if run.epoch % 5 == 0 and not run.done:
-            shares = exit_accuracies(run.average.module, split.calibration, run.recipe)
-            Console(stderr=True).print(f"epoch {run.epoch}: " + "  ".join(f"{share:.2%}" for share in shares))
+            shares = exit_accuracies(run.published_net(), split.calibration, run.recipe)
+            Console(stderr=True).print(
+                f"epoch {run.epoch}, {run.seconds:.0f} s: " + "  ".join(f"{share:.2%}" for share in shares)
+            )
 
 
 def means(
