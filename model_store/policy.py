@@ -22,8 +22,8 @@ from model_store.exits import Confidence
 from model_store.flops import StageFlops, direct_flops
 from model_store.nets.staged import Span
 
-AIM = 0.975
-"""Share of a mean budget that thresholds aim at; the rest absorbs calibration error, see ``ledger``."""
+AIM = 0.993
+"""Share of a mean budget that is spent; the rest is what the ledger's bound needs, see ``ledger``."""
 
 
 class PolicyEntry(BaseModel, frozen=True, extra="forbid"):
@@ -207,6 +207,8 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
         if not exits or alone.exits[0] > exits[0]:
             return alone
     certain = path[len(exits) - 1] <= mean  # no image can exceed it: no margin, no account
+    if not certain and path[0] > mean * AIM:  # nothing is left for going on
+        return _single_exit(direct, aim, mean)
     thresholds = (*segment.thresholds_at(aim if certain else aim * AIM)[: len(exits) - 1], -inf)
     budget = None if certain else mean
     return Plan(exits, path[: len(exits)], thresholds, budget, mean, segment)

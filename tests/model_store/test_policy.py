@@ -6,9 +6,11 @@ import random
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model_store.flops import StageFlops, direct_flops
-from model_store.ledger import Ledger
+from model_store.ledger import RESERVE, STEP, Ledger
 from model_store.policy import (
     AIM,
     Plan,
@@ -97,18 +99,34 @@ def test_the_id_changes_with_the_content_only() -> None:
     assert len(uniform_policy().id) == 12
 
 
-def serve(plan: Plan, images: int, power: float, seed: int = 0) -> list[int]:
-    """Spending of a stream whose confidences are uniform to ``power``: above 1 harder, below 1 easier."""
-    chance, ledger, spent = random.Random(seed), Ledger(), []
-    for _ in range(images):
+def stream(images: int, power: float, seed: int = 0) -> list[tuple[float, ...]]:
+    """Confidences at three exits, uniform to ``power``: above 1 harder, below 1 easier than calibrated."""
+    chance = random.Random(seed)
+    return [tuple(chance.random() ** power for _ in range(3)) for _ in range(images)]
+
+
+def serve(plan: Plan, images: list[tuple[float, ...]]) -> list[int]:
+    """Position among the plan's exits where each image leaves."""
+    ledger, left = Ledger(), []
+    for confidence in images:
         ledger.arrive(plan.budget or 0, plan.costs[0])
         position = 0
-        while chance.random() ** power < ledger.thresholds(plan)[position]:
+        while confidence[position] < ledger.thresholds(plan)[position]:
             if not ledger.draw(plan.budget or 0, plan.costs[position + 1] - plan.costs[position]):
                 break
             position += 1
-        spent.append(plan.costs[position])
-    return spent
+        left.append(position)
+    return left
+
+
+def spending(plan: Plan, images: list[tuple[float, ...]]) -> list[int]:
+    """FLOPs of each image."""
+    return [plan.costs[position] for position in serve(plan, images)]
+
+
+def nominal(plan: Plan, images: list[tuple[float, ...]]) -> list[int]:
+    """Where each image would leave by the plan's own thresholds."""
+    return [next(j for j, t in enumerate(plan.thresholds) if confidence[j] >= t) for confidence in images]
 
 
 def windows(spent: list[int], size: int) -> list[float]:
@@ -120,30 +138,85 @@ def windows(spent: list[int], size: int) -> list[float]:
     return means
 
 
+def differing(some: list[int], others: list[int]) -> float:
+    """Share of places where two lists differ."""
+    return sum(a != b for a, b in zip(some, others, strict=True)) / len(some)
+
+
 @pytest.mark.parametrize("budget", [16, 18, 25, 35])
 @pytest.mark.parametrize("power", [1, 1.5, 4, 1000])
 def test_no_window_of_5000_images_exceeds_the_budget_however_hard_the_images(
     budget: float, power: float
 ) -> None:
-    spent = serve(make_plan(uniform_policy(), STAGES, budget, None), 12_000, power)
+    spent = spending(make_plan(uniform_policy(), STAGES, budget, None), stream(12_000, power))
     means = windows(spent, 5_000)
     assert max(means) <= budget
-    assert min(means) >= 0.95 * budget
+    assert min(means) >= 0.98 * budget
+
+
+@pytest.mark.parametrize("budget", [15.5, 16, 18, 25, 35])
+@pytest.mark.parametrize("power", [0.9, 1, 1.1])
+def test_over_10000_images_a_budget_is_met_to_one_per_cent_though_calibration_errs(
+    budget: float, power: float
+) -> None:
+    plan = make_plan(uniform_policy(), STAGES, budget, None)
+    for seed in range(3):
+        assert 0.99 * budget <= sum(spending(plan, stream(10_000, power, seed))) / 10_000 <= budget
 
 
 @pytest.mark.parametrize("budget", [18, 25, 35])
 def test_easy_images_get_the_flops_that_are_left_over(budget: float) -> None:
-    spent = serve(make_plan(uniform_policy(), STAGES, budget, None), 30_000, 0.5)
-    assert 0.95 * budget <= sum(spent[10_000:]) / 20_000 <= budget
+    spent = spending(make_plan(uniform_policy(), STAGES, budget, None), stream(30_000, 0.5))
+    assert 0.98 * budget <= sum(spent[10_000:]) / 20_000 <= budget
 
 
-def test_on_calibrated_traffic_the_ledger_changes_no_decision() -> None:
-    for seed in range(5):
-        plan, ledger, chance = make_plan(uniform_policy(), STAGES, 25, None), Ledger(), random.Random(seed)
-        for _ in range(10_000):
-            ledger.arrive(25, plan.costs[0])
-            assert ledger.thresholds(plan) == plan.thresholds
-            position = 0
-            while chance.random() < plan.thresholds[position]:
-                assert ledger.draw(25, plan.costs[position + 1] - plan.costs[position])
-                position += 1
+@pytest.mark.parametrize("budget", [16, 18, 25, 35])
+def test_on_calibrated_traffic_the_ledger_changes_few_decisions(budget: float) -> None:
+    plan = make_plan(uniform_policy(), STAGES, budget, None)
+    shares = [
+        differing(serve(plan, images), nominal(plan, images))
+        for images in (stream(10_000, 1, seed) for seed in range(4))
+    ]
+    assert max(shares) <= 0.03
+
+
+@pytest.mark.parametrize("budget", [16, 18, 25, 35])
+def test_images_that_arrive_a_little_out_of_order_leave_where_they_would_have(budget: float) -> None:
+    plan, images, chance = (
+        make_plan(uniform_policy(), STAGES, budget, None),
+        stream(10_000, 1),
+        random.Random(1),
+    )
+    order = sorted(range(len(images)), key=lambda i: i + 16 * chance.random())
+    late, punctual = serve(plan, [images[i] for i in order]), serve(plan, images)
+    assert differing(late, [punctual[i] for i in order]) <= 0.01
+
+
+def test_near_zero_the_account_leaves_thresholds_alone_and_beyond_it_moves_them_both_ways() -> None:
+    plan, ledger = make_plan(uniform_policy(), STAGES, 25, None), Ledger()
+    seen = []
+    for balance in (-RESERVE, -STEP, -STEP + 0.01, 0.0, STEP - 0.01, STEP, RESERVE):
+        ledger.balance = balance
+        seen.append(ledger.thresholds(plan)[0])
+    assert seen[0] < seen[1] < seen[2] == seen[3] == seen[4] == plan.thresholds[0] < seen[5] < seen[6]
+
+
+@given(
+    budget=st.floats(15.2, 43.9),
+    drawn=st.lists(st.lists(st.sampled_from([10, 19, 29]), max_size=2), max_size=300),
+)
+def test_no_account_leaves_its_reserve_whatever_is_drawn(budget: float, drawn: list[list[int]]) -> None:
+    ledger = Ledger()
+    for flops in drawn:
+        ledger.arrive(budget, 15)
+        for wanted in flops:
+            before = ledger.balance
+            taken = ledger.draw(budget, wanted)
+            assert taken == (before - wanted / budget >= -RESERVE) and (taken or ledger.balance == before)
+        assert -RESERVE <= ledger.balance <= RESERVE
+
+
+@pytest.mark.parametrize("budget", [15, 15.05, 15.1])
+def test_a_budget_that_pays_for_the_first_exit_only_needs_no_account(budget: float) -> None:
+    plan = make_plan(uniform_policy(), STAGES, budget, None)
+    assert plan.exits == (0,) and plan.budget is None
