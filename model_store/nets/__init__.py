@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from model_store.nets.fusion import fusion
+from model_store.nets.msdnet import msdnet
 from model_store.nets.staged import StagedNet
 
 NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
     "fusion": fusion,
+    "msdnet": msdnet,
 }
 
 
