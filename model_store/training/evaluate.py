@@ -8,62 +8,18 @@ all exits, whose logits differ by rounding at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
-from pydantic import BaseModel, Field
 
 from model_store.flops import StageFlops, dense_flops, direct_flops
 from model_store.policy import Plan, Policy, make_plan
 from model_store.training.data import Rows
-from model_store.training.replay import ImageOutcome, replay
+from model_store.training.replay import ImageOutcome, leavers, replay
 from model_store.training.report import Baseline, CurvePoint, calibration_errors
+from model_store.training.results import BudgetResult, Evaluation, ExitResult, Leavers, LimitResult
 from model_store.training.scores import OnRows, Scores, SpanRunner, collect_path
 from model_store.training.stopping import Answers, apply
-
-
-class ExitResult(BaseModel, frozen=True, extra="forbid"):
-    """One exit when every row leaves there: anytime prediction."""
-
-    exit: int = Field(ge=1, description="1-based.")
-    accuracy: float = Field(ge=0, le=1)
-    direct_flops: int = Field(description="FLOPs when it is the only head that runs.")
-    dense_flops: int = Field(description="FLOPs when all earlier heads run too: what papers report.")
-    calibration_error: float = Field(description="Expected calibration error, 15 bins.")
-
-
-class BudgetResult(BaseModel, frozen=True, extra="forbid"):
-    """Rows served one after the other at one mean budget."""
-
-    budget: float = Field(description="Mean FLOPs per image that were allowed.")
-    mean_flops: float = Field(description="Mean FLOPs per image that were spent.")
-    accuracy: float = Field(ge=0, le=1)
-    shares: tuple[float, ...] = Field(description="Share of rows that left at each of the K exits.")
-    geometric_accuracy: float | None = Field(
-        description="Accuracy of the first baseline at the same spent mean, None out of its range."
-    )
-
-
-class LimitResult(BaseModel, frozen=True, extra="forbid"):
-    """Rows served under a limit alone."""
-
-    limit: float = Field(description="FLOPs that no image may exceed.")
-    exit: int = Field(ge=1, description="Where all rows leave, 1-based.")
-    flops: int = Field(description="FLOPs of every image.")
-    accuracy: float = Field(ge=0, le=1)
-
-
-class Evaluation(BaseModel, frozen=True, extra="forbid"):
-    """Everything that was measured on one set of rows. Accuracies are shares, FLOPs are per image."""
-
-    rows: str = Field(description="Rows it was measured on.")
-    count: int = Field(description="Number of rows.")
-    policy: str = Field(description="Id of the policy.")
-    exits: tuple[ExitResult, ...]
-    budgets: tuple[BudgetResult, ...]
-    limits: tuple[LimitResult, ...]
-    geometric: tuple[tuple[CurvePoint, ...], ...] = Field(
-        description="Curve of each baseline on these rows, with its thresholds from calibration."
-    )
 
 
 class PathScores:
@@ -130,6 +86,7 @@ def evaluate(
     baselines: Sequence[Baseline] = (),
     batch_size: int = 250,
     on_rows: OnRows = _ignore,
+    model: str = "",
 ) -> Evaluation:
     """Measure anytime, budgeted and limited classification.
 
@@ -143,6 +100,7 @@ def evaluate(
         baselines: Of the calibration report; their thresholds are applied to these rows.
         batch_size: Images per launch.
         on_rows: Told of each batch of each path.
+        model: Artifact, name@version, for the result.
 
     Raises:
         UnaffordableError: A budget or limit is below the cheapest exit.
@@ -152,14 +110,21 @@ def evaluate(
     every = paths.along(range(len(stages)))
     curves = tuple(_baseline_curve(baseline, every, stages) for baseline in baselines)
     return Evaluation(
+        model=model,
         rows=rows.source,
         count=len(rows),
         policy=policy.id,
-        exits=_exit_results(every, stages),
+        exits=_exit_results(every, stages, policy),
         budgets=tuple(_budget_result(plan, paths, every, policy, curves[:1]) for plan in plans),
         limits=tuple(_limit_result(plan, every) for plan in caps),
         geometric=curves,
+        leavers=_leavers_in_the_middle(plans, paths, policy),
     )
+
+
+def saturation(policy: Policy) -> float:
+    """Mean FLOPs of the policy's last entry: what a budget allows beyond it buys nothing."""
+    return max(flops for flops, _ in policy.curve())
 
 
 def _plans(
@@ -176,13 +141,13 @@ def _limit_result(plan: Plan, every: Scores) -> LimitResult:
     return LimitResult(limit=plan.allowed, exit=k + 1, flops=flops, accuracy=float(every.correct[k].mean()))
 
 
-def _exit_results(every: Scores, stages: Sequence[StageFlops]) -> tuple[ExitResult, ...]:
+def _exit_results(every: Scores, stages: Sequence[StageFlops], policy: Policy) -> tuple[ExitResult, ...]:
     """Anytime results of all exits."""
     columns = zip(
         every.correct.mean(axis=1),
         direct_flops(tuple(stages)),
         dense_flops(tuple(stages)),
-        calibration_errors(every),
+        calibration_errors(every, policy.temperatures),
         strict=True,
     )
     return tuple(
@@ -206,7 +171,33 @@ def _budget_result(
         accuracy=float((done.classes == every.labels.numpy()).mean()),
         shares=tuple(float(share) for share in np.bincount(done.exits, minlength=exits) / len(every)),
         geometric_accuracy=_accuracy_at(curves[0], mean) if curves else None,
+        saturated=plan.allowed > saturation(policy),
     )
+
+
+def even_budgets(policy: Policy, cheapest: float, most: int = 24) -> list[float]:
+    """Multiples of a round step from ``cheapest`` FLOPs to the first beyond the policy's curve.
+
+    Args:
+        policy: Its last entry ends the range.
+        cheapest: Lowest budget that can be afforded, FLOPs.
+        most: How many budgets at most; the step is the finest of 1, 2 or 5 times a power of ten within it.
+    """
+    end = saturation(policy)
+    steps = (figure * 10.0**power for power in range(3, 15) for figure in (1, 2, 5))
+    step = next(step for step in steps if end // step - cheapest // step + 1 <= most)
+    return [step * i for i in range(ceil(cheapest / step), int(end // step) + 2)]
+
+
+def _leavers_in_the_middle(plans: Sequence[Plan], paths: PathScores, policy: Policy) -> Leavers | None:
+    """First and last to leave at the budget closest to the middle of the policy's curve."""
+    choices = [plan for plan in plans if len(plan.exits) > 1]
+    if not choices:
+        return None
+    middle = (policy.curve()[0][0] + saturation(policy)) / 2
+    plan = min(choices, key=lambda plan: abs(plan.allowed - middle))
+    scores = paths.along(plan.exits)
+    return leavers(plan, scores, replay(plan, scores, policy), policy)
 
 
 def _accuracy_at(curve: Sequence[CurvePoint], mean_flops: float) -> float | None:

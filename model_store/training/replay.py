@@ -10,7 +10,11 @@ import numpy as np
 
 from model_store.ledger import Ledger
 from model_store.policy import Plan, Policy
+from model_store.training.results import Leaver, Leavers
 from model_store.training.scores import Floats, Ints, Scores
+
+SHOWN = 6
+"""Rows that are named as first and as last to leave: a glance, not a data set."""
 
 
 class ImageOutcome(NamedTuple):
@@ -41,10 +45,37 @@ def replay(plan: Plan, scores: Scores, policy: Policy) -> Replay:
         scores: Logits along ``plan.exits``.
         policy: Names the confidence measure.
     """
-    position = _positions(plan, scores.confidence(policy.confidence))
+    position = _positions(plan, scores.confidence(policy.confidence, policy.temperatures))
     row = np.arange(len(scores))
     exits, costs = np.array(plan.exits, dtype=np.int64), np.array(plan.costs, dtype=np.int64)
     return Replay(scores.predictions[position, row], exits[position], costs[position])
+
+
+def leavers(plan: Plan, scores: Scores, done: Replay, policy: Policy, count: int = SHOWN) -> Leavers:
+    """Who is surest at the earliest exit where any row left, and who is least sure at the deepest one.
+
+    Args:
+        plan: As ``make_plan`` gives it.
+        scores: Logits along ``plan.exits``.
+        done: Their replay under ``plan``.
+        policy: Names the confidence measure.
+        count: Rows at each end; fewer where fewer left there. Ties go to the earlier row.
+    """
+    confidence = scores.confidence(policy.confidence, policy.temperatures)
+
+    def name(row: int) -> Leaver:
+        k = int(done.exits[row])
+        sure = float(confidence[plan.exits.index(k), row])
+        label, predicted = int(scores.labels[row]), int(done.classes[row])
+        return Leaver(row=row, exit=k + 1, confidence=sure, label=label, predicted=predicted)
+
+    first = [name(row) for row in np.flatnonzero(done.exits == done.exits.min()).tolist()]
+    last = [name(row) for row in np.flatnonzero(done.exits == done.exits.max()).tolist()]
+    return Leavers(
+        budget=plan.allowed,
+        first=tuple(sorted(first, key=lambda leaver: -leaver.confidence)[:count]),
+        last=tuple(sorted(last, key=lambda leaver: leaver.confidence)[:count]),
+    )
 
 
 def _positions(plan: Plan, confidence: Floats) -> Ints:

@@ -23,7 +23,7 @@ from service.cli.options import (
 
 if TYPE_CHECKING:
     from model_store.training.data import Rows
-    from model_store.training.evaluate import Evaluation
+    from model_store.training.results import Evaluation
     from model_store.training.scores import SpanRunner
 
 
@@ -33,7 +33,14 @@ def evaluate(
     store: StoreOption = EMBEDDED,
     part: Annotated[str, typer.Option(help="test, or check for the budget-check rows.")] = "test",
     budget: Annotated[
-        list[str] | None, typer.Option(help="Mean FLOPs per image, e.g. 25M; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Mean FLOPs per image, e.g. 25M; repeatable. Default: an even grid and the published."
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="FLOPs that no image may exceed, e.g. 40M; repeatable. Default: each exit's cost."),
     ] = None,
     executor: Annotated[
         str, typer.Option(help="auto, openvino or torch, as the service's setting.")
@@ -41,10 +48,20 @@ def evaluate(
     calibration: Annotated[
         Path | None, typer.Option(help="Report of calibrate: compares its baselines.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the accuracy-FLOPs figure there, PNG.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write the figure there, PNG: curves, published points, exit shares, images."),
+    ] = None,
+    control: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result of evaluate --json for another artifact, to draw beside; repeatable."),
+    ] = None,
     outcomes: Annotated[
         Path | None,
-        typer.Option(help="Write class, exit and FLOPs of each row at the first --budget there, JSON."),
+        typer.Option(
+            help="Write class, exit and FLOPs of each row there, JSON: under the first --budget, the first "
+            "--limit, or both as one request may carry both; under the default budget without either."
+        ),
     ] = None,
     record: Annotated[
         bool, typer.Option(help="Record the accuracies in the manifest; test rows only.")
@@ -57,16 +74,13 @@ def evaluate(
         from model_store.training.evaluate import evaluate as measure
         from model_store.training.plots import save_plot
         from service.cli.tables import show_evaluation
-    from service.headers import parse_number
     from service.registry import make_executor
 
     artifact = load_artifact(store, model)
     manifest = artifact.manifest
+    budgets, limits = _numbers("--budget", budget), _numbers("--limit", limit)
     rows = load(data, "test") if part == "test" else load_split(data).budget_check
-    try:
-        budgets = [parse_number(text) for text in budget or []]
-    except ValueError as error:
-        raise Failure(f"--budget: {error}") from error
+    controls = _controls(control or [], rows, plot)
     runner = make_executor(artifact, executor, threads=0)
     with progress() as show:
         result = measure(
@@ -75,14 +89,16 @@ def evaluate(
             manifest.policy,
             rows,
             budgets or _default_budgets(artifact),
-            limits=_direct(artifact),
+            limits=limits or _direct(artifact),
             baselines=_baselines(calibration),
             on_rows=lambda i, n: show("rows", i, n),
+            model=f"{manifest.name}@{manifest.version}",
         )
         if outcomes is not None:
-            _write_outcomes(outcomes, runner, artifact, rows, budgets)
+            mean, cap = next(iter(budgets), None), next(iter(limits), None)
+            _write_outcomes(outcomes, runner, artifact, rows, mean, cap)
     if plot is not None:
-        save_plot(result, manifest.task, plot, f"{manifest.name}@{manifest.version} on {rows.source}")
+        save_plot(result, manifest.task, plot, controls, rows)
     if record:
         _record(Store(store), artifact, result, part)
     if as_json:
@@ -91,15 +107,44 @@ def evaluate(
         show_evaluation(result)
 
 
+def _numbers(option: str, texts: list[str] | None) -> list[float]:
+    from service.headers import parse_number
+
+    try:
+        return [parse_number(text) for text in texts or []]
+    except ValueError as error:
+        raise Failure(f"{option}: {error}") from error
+
+
+def _controls(paths: list[Path], rows: Rows, plot: Path | None) -> list[Evaluation]:
+    """Evaluations of other artifacts, which must have seen the same rows."""
+    from model_store.training.panels import CONTROLS
+    from model_store.training.results import Evaluation
+
+    if len(paths) > len(CONTROLS):
+        raise Failure(f"--control: the figure has room for {len(CONTROLS)}, got {len(paths)}")
+    if paths and plot is None:
+        raise Failure("--control is drawn into the figure, so it needs --plot")
+    controls = []
+    for path in paths:
+        try:
+            found = Evaluation.model_validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise Failure(f"{path}: not a result of evaluate --json: {error}") from error
+        if (found.rows, found.count) != (rows.source, len(rows)):
+            raise Failure(f"{path}: measured on {found.count} rows of {found.rows}, not on {rows.source}")
+        controls.append(found if found.model else found.model_copy(update={"model": path.stem}))
+    return controls
+
+
 def _write_outcomes(
-    path: Path, runner: SpanRunner, artifact: Artifact, rows: Rows, budgets: list[float]
+    path: Path, runner: SpanRunner, artifact: Artifact, rows: Rows, mean: float | None, limit: float | None
 ) -> None:
-    """Class, exit and FLOPs of each row at the first budget, a row a line."""
+    """Class, exit and FLOPs of each row, a row a line."""
     from model_store.training.evaluate import outcomes
 
     manifest = artifact.manifest
-    mean = budgets[0] if budgets else None
-    listed = outcomes(runner, manifest.stages, manifest.policy, rows, mean=mean)
+    listed = outcomes(runner, manifest.stages, manifest.policy, rows, mean=mean, limit=limit)
     path.write_text("[\n" + ",\n".join(str(list(outcome)) for outcome in listed) + "\n]\n")
 
 
@@ -108,9 +153,13 @@ def _direct(artifact: Artifact) -> list[float]:
 
 
 def _default_budgets(artifact: Artifact) -> list[float]:
-    """Two dozen budgets from the first exit's cost to the last one's."""
-    first, *_, last = [*_direct(artifact)[:1], *_direct(artifact)]
-    return [first * 1.02 + (last - first * 1.02) * i / 23 for i in range(24)]
+    """The cheapest exit's cost, round budgets to just beyond the policy's curve, the published ones."""
+    from model_store.training.evaluate import even_budgets
+    from model_store.training.published import BUDGETS
+
+    cheapest = min(_direct(artifact))
+    published = [budget for budget in BUDGETS if budget >= cheapest]
+    return sorted({cheapest, *even_budgets(artifact.manifest.policy, cheapest), *published})
 
 
 def _baselines(path: Path | None) -> tuple[Any, ...]:

@@ -16,8 +16,8 @@ from model_store.nets.staged import Features, Span, StagedNet
 from model_store.policy import Policy, PolicySegment, UnaffordableError, make_plan
 from model_store.training.calibrate import calibrate
 from model_store.training.data import Rows
-from model_store.training.evaluate import Evaluation, evaluate, outcomes
-from model_store.training.replay import replay
+from model_store.training.evaluate import evaluate, even_budgets, outcomes, saturation
+from model_store.training.results import Evaluation
 from model_store.training.scores import EagerRunner, Scores, collect_path
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -175,6 +175,61 @@ def test_a_limit_is_met_by_the_deepest_exit_that_fits(evaluation: Evaluation) ->
     ]
 
 
+def test_outcomes_under_a_limit_all_leave_at_its_exit(
+    runner: EagerRunner, rows: Rows, policy: Policy
+) -> None:
+    limit = direct_flops(STAGES)[2] + 5.0
+    found = outcomes(runner, STAGES, policy, rows, limit=limit)
+    answers = collect_path(runner, [2], rows).predictions[0].tolist()
+    assert [tuple(outcome) for outcome in found] == [(k, 3, direct_flops(STAGES)[2]) for k in answers]
+
+
+def test_outcomes_under_a_budget_and_a_limit_keep_to_the_limit(
+    runner: EagerRunner, rows: Rows, policy: Policy
+) -> None:
+    mean = policy.segments[0].costs[12]
+    within = make_plan(policy, STAGES, mean, None).costs[1]
+    capped = outcomes(runner, STAGES, policy, rows, mean=mean, limit=within)
+    assert max(outcome.flops for outcome in capped) <= within
+
+
+def test_the_first_to_leave_are_the_surest_and_the_last_the_least_sure(
+    runner: EagerRunner, rows: Rows, policy: Policy, evaluation: Evaluation
+) -> None:
+    shown = evaluation.leavers
+    assert shown is not None and shown.budget in [result.budget for result in evaluation.budgets]
+    found = outcomes(runner, STAGES, policy, rows, mean=shown.budget)
+    for leaver in (*shown.first, *shown.last):
+        assert (leaver.predicted, leaver.exit) == found[leaver.row][:2]
+        assert leaver.label == rows.labels[leaver.row]
+    exits = [outcome.exit for outcome in found]
+    assert {leaver.exit for leaver in shown.first} == {min(exits)}
+    assert {leaver.exit for leaver in shown.last} == {max(exits)}
+    scores = collect_path(runner, range(4), rows).confidence(policy.confidence)
+    for side, sign in ((shown.first, -1), (shown.last, 1)):
+        there = np.equal(exits, side[0].exit)
+        ranked = sorted(sign * scores[side[0].exit - 1][there])[:6]
+        assert [sign * leaver.confidence for leaver in side] == pytest.approx(ranked, abs=1e-5)
+
+
+def test_a_budget_beyond_the_last_entry_is_called_saturated(
+    runner: EagerRunner, rows: Rows, policy: Policy
+) -> None:
+    end = saturation(policy)
+    found = evaluate(runner, STAGES, policy, rows, [0.99 * end, end, 1.01 * end])
+    assert [result.saturated for result in found.budgets] == [False, False, True]
+
+
+@pytest.mark.parametrize("way", [0.0, 0.3])
+def test_even_budgets_are_round_and_go_just_beyond_the_curve(policy: Policy, way: float) -> None:
+    low, end = policy.segments[0].costs[0], saturation(policy)
+    cheapest = low + way * (end - low)
+    budgets = even_budgets(policy, cheapest)
+    steps = np.diff(budgets)
+    assert 8 <= len(budgets) <= 25 and steps == pytest.approx(steps[0]) and f"{steps[0]:.0e}"[0] in "125"
+    assert cheapest <= budgets[0] and budgets[-2] <= end < budgets[-1]
+
+
 def test_the_baselines_curves_lie_beside_ours_by_rising_mean(evaluation: Evaluation) -> None:
     assert len(evaluation.geometric) == 2
     for curve in evaluation.geometric:
@@ -193,50 +248,3 @@ def test_a_budget_below_the_cheapest_exit_is_refused_before_anything_runs(rows: 
     with pytest.raises(UnaffordableError):
         evaluate(counting, STAGES, small_policy(NET), rows, [1.0])
     assert not counting.spans
-
-
-def made_scores(count: int, seed: int, harder: float = 0.0) -> Scores:
-    """Four exits of which the deeper ones are surer and more often right; ``harder`` lowers both."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, count)
-    easiness = 1.5 * random.standard_normal(count) - harder
-    logits = random.standard_normal((4, count, 10)).astype(np.float32)
-    for k, signal in enumerate((3.0, 3.6, 4.0, 4.3)):
-        logits[k][np.arange(count), labels] += signal + easiness
-    return Scores(torch.from_numpy(1.6 * logits), torch.from_numpy(labels), f"made{seed}", (0, 1, 2, 3))
-
-
-@pytest.fixture(scope="module")
-def fitted() -> Policy:
-    return calibrate(made_scores(1000, 1), made_scores(1000, 2), STAGES).policy
-
-
-def spent(policy: Policy, scores: Scores, budget: float) -> np.ndarray:
-    plan = make_plan(policy, STAGES, budget, None)
-    logits = scores.logits[list(plan.exits)]
-    return replay(plan, Scores(logits, scores.labels, scores.source, plan.exits), policy).flops
-
-
-@pytest.mark.parametrize("way", [0.2, 0.5, 0.8])
-@pytest.mark.parametrize("harder", [0.5, 1.5, 3.0])
-def test_no_window_of_5000_images_exceeds_the_budget_on_harder_traffic(
-    fitted: Policy, way: float, harder: float
-) -> None:
-    low, high = fitted.segments[0].costs[0], fitted.segments[-1].costs[-1]
-    budget = low + way * (high - low)
-    flops = spent(fitted, made_scores(9000, 7, harder), budget)
-    total = np.concatenate([[0], np.cumsum(flops)])
-    assert (total[5000:] - total[:-5000]).max() <= 5000 * budget
-    assert flops.mean() >= 0.93 * budget
-
-
-@pytest.mark.parametrize("way", [0.2, 0.5, 0.8])
-def test_on_traffic_like_the_calibration_rows_a_budget_is_met_and_used(fitted: Policy, way: float) -> None:
-    low, high = fitted.segments[0].costs[0], fitted.segments[-1].costs[-1]
-    budget = low + way * (high - low)
-    assert 0.95 * budget <= spent(fitted, made_scores(9000, 9), budget).mean() <= budget
-
-
-def test_a_budget_beyond_the_curve_spends_no_more_than_its_last_entry(fitted: Policy) -> None:
-    last = fitted.segments[-1].costs[-1]
-    assert spent(fitted, made_scores(4000, 11), 3 * last).mean() == pytest.approx(last, rel=0.03)
