@@ -8,10 +8,12 @@ from typing import Any
 from model_store.nets.fusion import fusion
 from model_store.nets.msdnet import msdnet
 from model_store.nets.staged import StagedNet
+from model_store.nets.wide_resnet import wide_resnet
 
 NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
     "fusion": fusion,
     "msdnet": msdnet,
+    "wide_resnet": wide_resnet,
 }
 
 
