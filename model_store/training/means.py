@@ -53,20 +53,21 @@ class MeansResult(BaseModel, frozen=True, extra="forbid"):
 
 
 def recipe_of(name: str, base: Recipe, epochs: int) -> Recipe:
-    """The recipe of one entry of MEANS: ``base`` at its length, with the entry's changes and those before it.
+    """The recipe of one entry of MEANS: network and data of ``base``, the changes up to that entry.
 
     Raises:
         KeyError: No such entry.
     """
     against, changes = MEANS[name]
-    known = {**changes}
+    if against is None:
+        same = base.model_dump(include={"task", "network", "arguments", "mean", "std", "batch_size"})
+        return Recipe(**same, **changes, epochs=epochs, warmup_epochs=0.2 * epochs)
+    before = recipe_of(against, base, epochs)
+    known = dict(changes)
     if "small_epochs" in known:
         known["small_epochs"] = round(known["small_epochs"] * epochs)
-    before = base if against is None else recipe_of(against, base, epochs)
     if "activation" in known:
         known["arguments"] = {**before.arguments, "activation": known.pop("activation")}
-    if against is None:
-        known |= {"epochs": epochs, "warmup_epochs": 0.2 * epochs, "start": None, "small_epochs": 0}
     return before.model_copy(update=known)
 
 
