@@ -20,6 +20,15 @@ TOP = 5
 """Classes reported per answer, fewer where the task has fewer."""
 
 
+def scaled(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits float32 (B, num_classes) by an exit's temperature, before anything is read from them.
+
+    Above 1 it makes an overconfident exit's probabilities smaller; the predicted class stays.
+    Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    return logits if temperature == 1 else logits / temperature
+
+
 def confidence(logits: Tensor, measure: Confidence) -> Tensor:
     """Return each row's confidence, float32 (B,), for logits float32 (B, num_classes); larger is surer."""
     if measure == "normalised":
@@ -33,18 +42,20 @@ def confidence(logits: Tensor, measure: Confidence) -> Tensor:
     return probabilities.amax(dim=1)
 
 
-def read(logits: Tensor, measure: Confidence) -> Tensor:
+def read(logits: Tensor, measure: Confidence, temperature: float = 1.0) -> Tensor:
     """Read everything that is decided or reported at an exit, in one tensor: one copy per launch.
 
     Args:
         logits: float32 (B, num_classes).
         measure: Confidence that the policy's thresholds are in.
+        temperature: Of this exit, from the policy.
 
     Returns:
         float32 (B, 1 + 2·T), T = min(5, num_classes): the confidence, the T largest probabilities in falling
             order,
         and their class indices (exact in float32 up to 16 million classes).
     """
+    logits = scaled(logits, temperature)
     top = logits.softmax(dim=1).topk(min(TOP, logits.shape[1]), dim=1)
     sure = top.values[:, :1] if measure == "probability" else confidence(logits, measure)[:, None]
     return torch.cat([sure, top.values, top.indices.to(torch.float32)], dim=1)

@@ -64,6 +64,9 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         deepest = max(segment.exits[-1] for segment in self.policy.segments)
         if deepest > len(self.exits):
             raise ValueError(f"the policy consults exit {deepest}, but there are {len(self.exits)} exits")
+        temperatures = self.policy.temperatures
+        if temperatures is not None and len(temperatures) != len(self.exits):
+            raise ValueError(f"{len(temperatures)} temperatures for {len(self.exits)} exits")
         return self
 
     @property

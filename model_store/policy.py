@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from math import inf
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -87,6 +87,9 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     confidence: Confidence = Field(description="Measure that the thresholds are in.")
     default_flops: float = Field(gt=0, description="Mean budget of requests that name none.")
     segments: tuple[PolicySegment, ...] = Field(min_length=1, description="By rising mean FLOPs.")
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="Divisor of each exit's logits before anything is read from them; None for 1."
+    )
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -98,8 +101,14 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     @cached_property
     def id(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of the policy's canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # Without what is None, so that an optional field never changes the id of a policy that lacks it.
+        content = self.model_dump(mode="json", exclude_none=True)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def temperature(self, k: int) -> float:
+        """Temperature of exit ``k``, 0-based."""
+        return 1.0 if self.temperatures is None else self.temperatures[k]
 
     def segment_for(self, mean_flops: float) -> PolicySegment:
         """The last segment that a mean budget pays for, or the cheapest one.

@@ -18,6 +18,7 @@ import numpy as np
 from model_store.exits import Confidence
 from model_store.flops import StageFlops, dense_flops
 from model_store.policy import AIM, Policy, PolicySegment
+from model_store.training.ensembles import compare_ensembles
 from model_store.training.geometric import compare
 from model_store.training.report import (
     CalibrationReport,
@@ -39,6 +40,7 @@ from model_store.training.selection import (
 )
 from model_store.training.stopping import Answers
 from model_store.training.table import build_segment, smoothed
+from model_store.training.temperature import fit_temperatures, useful_temperatures
 
 MEASURES: tuple[Confidence, ...] = get_args(Confidence)
 """Measures to compare; on a tie the earlier one, which is cheaper to compute."""
@@ -83,19 +85,29 @@ def calibrate(
             raise ValueError(
                 f"calibration needs all {len(stages)} exits, {scores.source} holds {scores.exits}"
             )
-    measure, curves, results = _compare_measures(calibration, check, stages, on_step)
+    temperatures = useful_temperatures(calibration)
+    measure, curves, results = _compare_measures(calibration, check, stages, temperatures, on_step)
     choice = choose_segments(curves)
-    rows = Answers.of(calibration, measure), Answers.of(check, measure)
+    rows = Answers.of(calibration, measure, temperatures), Answers.of(check, measure, temperatures)
     segments = tuple(
         build_segment(*rows, stages, prices_for(stages), exits, start, stop)
         for exits, (start, stop) in zip(choice.exits, pairwise([0.0, *choice.starts[1:], inf]), strict=True)
     )
-    policy = Policy(confidence=measure, default_flops=_default_flops(segments), segments=segments)
+    policy = Policy(
+        confidence=measure,
+        default_flops=_default_flops(segments),
+        segments=segments,
+        temperatures=temperatures,
+    )
     return Calibration(policy, _report(policy, calibration, check, stages, curves, choice, results))
 
 
 def _compare_measures(
-    calibration: Scores, check: Scores, stages: Sequence[StageFlops], on_step: OnStep
+    calibration: Scores,
+    check: Scores,
+    stages: Sequence[StageFlops],
+    temperatures: Sequence[float] | None,
+    on_step: OnStep,
 ) -> tuple[Confidence, SetCurves, tuple[MeasureResult, ...]]:
     """The best measure by the cross-fitted curve of its best single set; on a tie the earlier one."""
     steps = len(MEASURES) * 2 * len(all_sets(len(stages)))
@@ -108,8 +120,8 @@ def _compare_measures(
 
     fitted: dict[Confidence, SetCurves] = {}
     for measure in MEASURES:
-        answers = Answers.of(calibration, measure), Answers.of(check, measure)
-        fitted[measure] = cross_fit(*answers, stages, on_set)
+        rows = Answers.of(calibration, measure, temperatures), Answers.of(check, measure, temperatures)
+        fitted[measure] = cross_fit(*rows, stages, on_set)
     rise = max(curves.rise for curves in fitted.values())
     found: dict[Confidence, tuple[SetCurves, Choice, Floats]] = {}
     for measure, every in fitted.items():
@@ -153,7 +165,7 @@ def _report(
     results: tuple[MeasureResult, ...],
 ) -> CalibrationReport:
     held_out = (calibration, check)
-    dense = dense_flops(tuple(stages))
+    dense, temperatures = dense_flops(tuple(stages)), fit_temperatures(calibration)
     every, longest = tuple(range(len(stages))), max(choice.exits, key=len)
     reached = float(choice_rows(curves, choice).mean(dtype=np.float64))
     everything = float(curves.accuracy()[curves.sets.index(every)].mean())
@@ -162,6 +174,7 @@ def _report(
         check_rows=check.source,
         measures=results,
         measure=policy.confidence,
+        ensembles=compare_ensembles(calibration, check, stages, longest, curves.budgets),
         sets=tuple(segment.exits for segment in policy.segments),
         starts=tuple(segment.costs[0] for segment in policy.segments),
         cross_fitted_accuracy=reached,
@@ -174,5 +187,8 @@ def _report(
             compare("our exits", policy, held_out, policy.confidence, longest, stages),
         ),
         exit_accuracies=tuple(map(float, check.correct.mean(axis=1))),
-        calibration_errors=calibration_errors(check),
+        calibration_errors=calibration_errors(check, policy.temperatures),
+        unscaled_calibration_errors=calibration_errors(check),
+        scaled_calibration_errors=calibration_errors(check, temperatures),
+        temperatures=temperatures,
     )

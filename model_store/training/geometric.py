@@ -92,16 +92,18 @@ def compare(
             )
             for i, right in zip(order, theirs.correct.mean(axis=1), strict=True)
         ),
-        compared=_beside(policy, Answers.of(held_out[1], policy.confidence), theirs, stages),
+        compared=_beside(policy, held_out[1], theirs, stages),
     )
 
 
 def _beside(
-    policy: Policy, check: Answers, theirs: Outcome, stages: Sequence[StageFlops]
+    policy: Policy, check: Scores, theirs: Outcome, stages: Sequence[StageFlops]
 ) -> tuple[ComparedPoint, ...]:
     """Both curves at the same means, differences paired by row."""
     budgets = np.geomspace(theirs.mean_flops[0], theirs.mean_flops[-1], COMPARED)
-    ours, other = policy_rows(policy, check, stages, budgets), at_budgets(theirs.mean_flops, theirs, budgets)
+    answers = Answers.of(check, policy.confidence, policy.temperatures)
+    ours = policy_rows(policy, answers, stages, budgets)
+    other = at_budgets(theirs.mean_flops, theirs, budgets)
     return tuple(
         ComparedPoint(
             mean_flops=float(budget),

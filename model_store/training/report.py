@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,19 @@ from model_store.training.scores import Scores
 
 BINS = 15
 """Equal bins of confidence in the expected calibration error, as Guo et al. 2017."""
+
+
+Ensemble = Literal["none", "probabilities", "logits", "scaled", "deeper"]
+"""How the answers of the consulted exits so far are joined.
+
+none: they are not, the last one answers.
+probabilities: the mean of their softmax probabilities.
+logits: the softmax of their mean logits.
+scaled: the mean of their probabilities after temperature scaling.
+deeper: as probabilities, each exit with twice the weight of the one before.
+"""
+
+ENSEMBLES: tuple[Ensemble, ...] = get_args(Ensemble)
 
 
 class CurvePoint(BaseModel, frozen=True, extra="forbid"):
@@ -60,6 +74,16 @@ class MeasureResult(BaseModel, frozen=True, extra="forbid"):
     standard_error: float = Field(description="Of that difference, paired by row.")
 
 
+class EnsembleResult(BaseModel, frozen=True, extra="forbid"):
+    """What answering with the exits so far, instead of the last one, would gain."""
+
+    ensemble: Ensemble = Field(description="How answers are joined.")
+    exits: tuple[int, ...] = Field(description="Consulted exits, 1-based.")
+    accuracy: float = Field(description="Cross-fitted accuracy, averaged over the budgets.")
+    gain: float = Field(description="Accuracy ahead of each exit's own answer.")
+    standard_error: float = Field(description="Of that difference, paired by row.")
+
+
 class CalibrationReport(BaseModel, frozen=True, extra="forbid"):
     """How a policy came about and how good it is. Accuracies are shares, FLOPs are per image."""
 
@@ -67,6 +91,9 @@ class CalibrationReport(BaseModel, frozen=True, extra="forbid"):
     check_rows: str = Field(description="Rows that accuracies are measured on.")
     measures: tuple[MeasureResult, ...] = Field(description="Comparison of the confidence measures.")
     measure: Confidence = Field(description="The measure chosen.")
+    ensembles: tuple[EnsembleResult, ...] = Field(
+        (), description="Comparison of running ensembles along the longest set; serving uses none."
+    )
     sets: tuple[tuple[int, ...], ...] = Field(description="Consulted exits of each segment, 1-based.")
     starts: tuple[float, ...] = Field(description="Mean FLOPs from which each set is used.")
     cross_fitted_accuracy: float = Field(description="Of these sets, averaged over the budgets.")
@@ -83,17 +110,30 @@ class CalibrationReport(BaseModel, frozen=True, extra="forbid"):
     baselines: tuple[Baseline, ...] = Field(description="The geometric family.")
     exit_accuracies: tuple[float, ...] = Field(description="Accuracy of each exit on the budget-check rows.")
     calibration_errors: tuple[float, ...] = Field(
-        description="Expected calibration error of each exit, same rows."
+        description="Expected calibration error of each exit, same rows, as served."
     )
+    unscaled_calibration_errors: tuple[float, ...] = Field(
+        (), description="The same at temperature 1, whether or not that is what is served."
+    )
+    scaled_calibration_errors: tuple[float, ...] = Field(
+        (), description="The same at the temperatures fitted to the calibration rows."
+    )
+    temperatures: tuple[float, ...] = Field((), description="These temperatures.")
 
 
-def calibration_errors(scores: Scores) -> tuple[float, ...]:
+def calibration_errors(scores: Scores, temperatures: Sequence[float] | None = None) -> tuple[float, ...]:
     """Expected calibration error of the largest softmax probability, per exit, in units of accuracy.
+
+    Args:
+        scores: Labelled rows.
+        temperatures: Of all exits of the network.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 2, with 15 bins.
     """
     errors = []
-    for confidence, correct in zip(scores.confidence("probability"), scores.correct, strict=True):
+    for confidence, correct in zip(
+        scores.confidence("probability", temperatures), scores.correct, strict=True
+    ):
         which = np.minimum((confidence * BINS).astype(int), BINS - 1)
         gaps = np.bincount(which, weights=confidence - correct, minlength=BINS)
         errors.append(float(np.abs(gaps).sum() / len(scores)))

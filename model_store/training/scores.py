@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_store.exits import Confidence, confidence
+from model_store.exits import Confidence, confidence, scaled
 from model_store.nets.staged import Features, Span, SpanProgram, StagedNet, fold_batch_norm
 from model_store.policy import path_spans
 from model_store.training.data import Rows, batches
@@ -112,9 +112,18 @@ class Scores:
         """Whether the prediction is the label, (K, N)."""
         return np.asarray(self.predictions == self.labels.numpy())
 
-    def confidence(self, measure: Confidence) -> Floats:
-        """Confidence of each exit on each row, (K, N): exactly the float32 values that serving compares."""
-        per_exit = [confidence(logits, measure) for logits in self.logits]
+    def confidence(self, measure: Confidence, temperatures: Sequence[float] | None = None) -> Floats:
+        """Confidence of each exit on each row, (K, N): exactly the float32 values that serving compares.
+
+        Args:
+            measure: As the policy names it.
+            temperatures: Of all exits of the network, as the policy stores them.
+        """
+        chosen = [1.0 if temperatures is None else temperatures[k] for k in self.exits]
+        per_exit = [
+            confidence(scaled(logits, temperature), measure)
+            for logits, temperature in zip(self.logits, chosen, strict=True)
+        ]
         return torch.stack(per_exit).double().numpy()
 
     def joined(self, other: Scores) -> Scores:

@@ -39,9 +39,9 @@ class Answers:
     correct: Bools
 
     @classmethod
-    def of(cls, scores: Scores, measure: Confidence) -> Answers:
-        """Read ``scores`` with the confidence ``measure``."""
-        return cls(scores.confidence(measure), scores.correct)
+    def of(cls, scores: Scores, measure: Confidence, temperatures: Sequence[float] | None = None) -> Answers:
+        """Read ``scores`` with the confidence ``measure``, at these temperatures of all exits."""
+        return cls(scores.confidence(measure, temperatures), scores.correct)
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -134,7 +134,7 @@ class Worker:
         """Features for the next span and, per row, what ``exits.read`` says, on the host."""
         features, logits = model.executor.run(span, gather(entries))
         # One copy for the whole batch: an .item() per image would stall the device B times.
-        table = exits.read(logits, model.policy.confidence).cpu()
+        table = exits.read(logits, model.policy.confidence, model.policy.temperature(span.last)).cpu()
         if not table.isfinite().all():
             raise LaunchError(f"span {span} returned values that are not finite")
         rows: list[list[float]] = table.tolist()

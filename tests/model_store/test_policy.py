@@ -99,6 +99,14 @@ def test_the_id_changes_with_the_content_only() -> None:
     assert len(uniform_policy().id) == 12
 
 
+def test_temperatures_belong_to_the_id_and_their_absence_does_not() -> None:
+    plain = uniform_policy()
+    assert plain.id == "1fcf492a43c3" and [plain.temperature(k) for k in range(4)] == [1.0] * 4
+    scaled = plain.model_copy(update={"temperatures": (1.1, 1.2, 1.3, 1.4)})
+    assert scaled.temperature(2) == 1.3
+    assert Policy.model_validate_json(scaled.model_dump_json()).id != plain.id
+
+
 def stream(images: int, power: float, seed: int = 0) -> list[tuple[float, ...]]:
     """Confidences at three exits, uniform to ``power``: above 1 harder, below 1 easier than calibrated."""
     chance = random.Random(seed)
