@@ -47,9 +47,6 @@ def build_net(manifest: Manifest, tensors: dict[str, Tensor], path: Path) -> Sta
             net = nets.build(manifest.network, manifest.arguments)
     except ValueError as error:
         raise ArtifactBroken(f"{path}: {error}") from error
-    counted = count_stages(net, manifest.input.height, manifest.input.width)
-    if counted != manifest.stages:
-        raise ArtifactBroken(f"{path}: the network's FLOPs per stage are not those of the manifest")
     values = {key: value.to(torch.float32) for key, value in tensors.items()}
     for key, value in values.items():
         if not value.isfinite().all():
@@ -63,4 +60,6 @@ def build_net(manifest: Manifest, tensors: dict[str, Tensor], path: Path) -> Sta
         raise ArtifactBroken(
             f"{path}: tensors do not fit the network: {str(error).splitlines()[1].strip()}"
         ) from error
+    if count_stages(net, manifest.input.height, manifest.input.width) != manifest.stages:
+        raise ArtifactBroken(f"{path}: the network's FLOPs per stage are not those of the manifest")
     return net.eval()
