@@ -42,7 +42,7 @@ def read_rows(folder: Path, part: str) -> list[tuple[bytes, int]]:
 
 async def send(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Result:
     """Send all rows in order over ``options.connections`` connections, ``options.group`` per request."""
-    headers = {"X-FLOP-Budget": options.budget, "X-FLOP-Limit": options.limit}
+    headers = {"X-Model": options.model, "X-FLOP-Budget": options.budget, "X-FLOP-Limit": options.limit}
     headers = {name: value for name, value in headers.items() if value}
     result = Result()
     starts: Iterator[int] = iter(range(0, len(rows), options.group))
@@ -103,6 +103,7 @@ def main() -> int:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
     parser.add_argument("--part", default="test")
+    parser.add_argument("--model", default="", help="task or model; the default one answers without it")
     parser.add_argument("--budget", default="")
     parser.add_argument("--limit", default="")
     parser.add_argument("--group", type=int, default=1, help="images per request")

@@ -28,10 +28,10 @@ ARGUMENTS = {"num_classes": 10, "channels": 8, "growth": 4, "layers_per_block": 
 SPEC = InputSpec(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize=32)
 
 
-def small_net(seed: int = 0) -> nets.StagedNet:
+def small_net(seed: int = 0, num_classes: int = len(CLASSES)) -> nets.StagedNet:
     """A fusion network of four exits whose confidences spread over 0..1 on random images."""
     torch.manual_seed(seed)
-    net = nets.build("fusion", ARGUMENTS)
+    net = nets.build("fusion", {**ARGUMENTS, "num_classes": num_classes})
     net.train()
     with torch.no_grad():
         for _ in range(10):
@@ -59,17 +59,23 @@ def small_policy(net: nets.StagedNet, exits: Sequence[int] = (1, 2, 4), points: 
     return Policy(confidence="probability", default_flops=float(np.mean(costs)), segments=(segment,))
 
 
-def small_manifest(net: nets.StagedNet, name: str = "small", version: int = 1) -> tuple[Manifest, bytes]:
-    """A manifest for ``net`` and its encoded weights."""
+def small_manifest(
+    net: nets.StagedNet,
+    name: str = "small",
+    version: int = 1,
+    task: str = "cifar10",
+    classes: tuple[str, ...] = CLASSES,
+) -> tuple[Manifest, bytes]:
+    """A manifest for ``net``, whose logits are those of ``classes``, and its encoded weights."""
     weights = encode_weights(net)
     manifest = Manifest(
         name=name,
         version=version,
         network="fusion",
-        arguments=ARGUMENTS,
+        arguments={**ARGUMENTS, "num_classes": len(classes)},
         input=SPEC,
-        task="cifar10",
-        classes=CLASSES,
+        task=task,
+        classes=classes,
         exits=tuple(
             ExitSpec(block_flops=stage.block, head_flops=stage.head, accuracy=0.5)
             for stage in count_stages(net, 32, 32)

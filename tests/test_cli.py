@@ -7,18 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+from model_store.store import EMBEDDED, Store
+from service.settings import Settings
+
 
 def exitramp(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "exitramp"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_models_lists_the_embedded_artifact_with_its_exits() -> None:
-    (manifest,) = json.loads(exitramp("models", "--json").stdout)
-    assert manifest["name"] == "cifar10-fusion" and len(manifest["exits"]) == 7
-    assert all(spec["accuracy"] > 0.85 for spec in manifest["exits"])
+def test_models_lists_the_embedded_artifacts_with_their_exits() -> None:
+    listed = json.loads(exitramp("models", "--json").stdout)
+    known = [(name, version) for name, versions in Store(EMBEDDED).versions().items() for version in versions]
+    assert [(manifest["name"], manifest["version"]) for manifest in listed] == known
+    latest = {manifest["name"]: manifest for manifest in listed}["cifar10-fusion"]
+    assert len(latest["exits"]) == 7 and all(spec["accuracy"] > 0.85 for spec in latest["exits"])
     shown = exitramp("models").stdout
     assert "53,810,944" in shown and "64,220,416" in shown
+
+
+def test_what_is_served_by_default_is_embedded_and_cifar10_comes_first() -> None:
+    manifests = [Store(EMBEDDED).read_manifest(name) for name in Settings().models]
+    assert manifests[0].task == "cifar10"
+    assert len({manifest.task for manifest in manifests}) == len(manifests)
 
 
 def test_errors_are_one_line_and_a_failing_exit_code(tmp_path: Path) -> None:
