@@ -43,8 +43,8 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=1024,
-        description="Images per launch. Raising it adds throughput on wide devices and delay for those "
-        "behind.",
+        description="Most images per launch. Raising it adds throughput on wide devices, delay for those "
+        "behind, and memory.",
     )
     max_wait_s: float = Field(
         0.001,
