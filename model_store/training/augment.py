@@ -30,11 +30,15 @@ class Targets:
 class Chance:
     """Source of everything random in one epoch, from seed and epoch alone: resuming repeats it."""
 
-    def __init__(self, seed: int, epoch: int, device: torch.device) -> None:
-        """Seed one generator for what is drawn per image, on ``device``, one for what is drawn per batch."""
+    def __init__(self, seed: int, epoch: int, device: torch.device, process: int = 0) -> None:
+        """Seed one generator for what is drawn per image, on ``device``, one for what is drawn per batch.
+
+        The former differs between processes, which see different images; the latter is the same for all.
+        """
+        mixed = seed * 100_003 + epoch
         self._device = device
-        self._images = torch.Generator(device).manual_seed(seed * 100_003 + epoch)
-        self.batch = random.Random(seed * 100_003 + epoch)
+        self._images = torch.Generator(device).manual_seed(mixed + 1_000_000_007 * process)
+        self.batch = random.Random(mixed)
 
     def integers(self, stop: int, *shape: int) -> Tensor:
         """Whole numbers 0..``stop`` - 1, int64, on the device."""

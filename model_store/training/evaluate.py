@@ -185,8 +185,8 @@ def even_budgets(policy: Policy, cheapest: float, most: int = 24) -> list[float]
     """
     end = saturation(policy)
     steps = (figure * 10.0**power for power in range(3, 15) for figure in (1, 2, 5))
-    step = next(step for step in steps if end // step - cheapest // step + 1 <= most)
-    return [step * i for i in range(ceil(cheapest / step), int(end // step) + 2)]
+    grids = ((step, range(ceil(cheapest / step), int(end // step) + 2)) for step in steps)
+    return next([step * i for i in grid] for step, grid in grids if len(grid) <= most)
 
 
 def _leavers_in_the_middle(plans: Sequence[Plan], paths: PathScores, policy: Policy) -> Leavers | None:

@@ -4,8 +4,8 @@
 #
 #   gpu.sh DATA RUNS STORE MINUTES TASK...     e.g. gpu.sh data runs store 9 cifar10 cifar100
 #
-# DATA/TASK holds the Parquet files; checkpoints go to RUNS; finished networks are published in STORE. Needs the
-# packages of the extra `training`; the project itself need not be installed.
+# DATA/TASK holds the Parquet files; checkpoints go to RUNS; finished networks are published in STORE, which takes
+# minutes of its own: leave them. Needs the packages of the extra `training`; the project need not be installed.
 set -euo pipefail
 data=$1 runs=$2 store=$3 minutes=$4
 shift 4
@@ -16,16 +16,22 @@ end=$((SECONDS + minutes * 60))
 train() { # train RECIPE TASK [OPTION...]: until it is finished or the time is over
   local recipe=$1 task=$2 left=$((end - SECONDS))
   shift 2
-  ((left > 30)) || return 0
+  ((left > 0)) || return 0
   "$python" -m service.cli train "$recipe" --data "$data/$task" --runs "$runs" --store "$store" \
-    --minutes "$(((left + 59) / 60))" "$@" 2>&1 | sed "s/^/$recipe: /"
+    --minutes "$((left / 60)).$((left % 60 * 10 / 6))" "$@" 2>&1 | sed "s/^/$recipe: /"
 }
 
+processes=()
 for task in "$@"; do
   (
     train "$task-teacher" "$task" --no-publish
     train "$task-fusion-full" "$task"
     train "$task-msdnet-full" "$task"
   ) &
+  processes+=($!)
 done
-wait
+failed=0
+for process in "${processes[@]}"; do
+  wait "$process" || failed=1
+done
+exit $failed

@@ -39,7 +39,7 @@ def total_loss(
 
 
 def boosted(logits: list[Tensor], boost: float) -> list[Tensor]:
-    """Each exit's logits plus ``boost`` times the detached sum of all earlier ones; unchanged for 0."""
+    """Sums s_k = x_k + ``boost``·s_(k-1), where s_(k-1) learns nothing from s_k; unchanged for 0."""
     if boost == 0:
         return logits
     summed = [logits[0]]

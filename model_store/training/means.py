@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
 from model_store.nets.staged import StagedNet
-from model_store.training.augment import Augmentation
-from model_store.training.data import Rows, batches
+from model_store.training.data import Rows
 from model_store.training.losses import boosted
 from model_store.training.recipes import Recipe
 from model_store.training.report import standard_error
-from model_store.training.scores import Bools
+from model_store.training.scores import Bools, EagerRunner, Scores, collect_path
 from model_store.training.train import Progress, Run
 
 PLAIN: Mapping[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 5.0, "ema_decay": 0.0}
@@ -68,7 +66,7 @@ def recipe_of(name: str, base: Recipe, epochs: int) -> Recipe:
         known["small_epochs"] = round(known["small_epochs"] * epochs)
     if "activation" in known:
         known["arguments"] = {**before.arguments, "activation": known.pop("activation")}
-    return before.model_copy(update=known)
+    return before.changed(**known)
 
 
 def compare_means(
@@ -101,10 +99,11 @@ def compare_means(
     for name in names:
         recipe = recipe_of(name, base, epochs)
         place = folder / name.replace(",", "").replace(" ", "-")
+        torch._dynamo.reset()  # its limit of recompilations would leave the later runs uncompiled
         run = Run(recipe, train, place, seed=seed, compile_net=compile_net)
         while not run.done:
             run.train_epoch(lambda progress, name=name: report(name, progress))  # type: ignore[misc]
-        correct[name] = _correct(run.published_net(), held_out, recipe)
+        correct[name] = _correct(run.averaged_net(), held_out, recipe)
         other = correct.get(MEANS[name][0] or "")
         gains = None if other is None else correct[name].mean(axis=0) - other.mean(axis=0)
         results.append(
@@ -121,12 +120,8 @@ def compare_means(
     return results
 
 
-@torch.inference_mode()
 def _correct(net: StagedNet, rows: Rows, recipe: Recipe) -> Bools:
     """Which rows each exit gets right, bool (K, N); boosted exits answer with their sums."""
-    augmentation = Augmentation(recipe, torch.device("cpu"))
-    parts = []
-    for images, labels in batches(rows, 250):
-        exits = boosted(net(augmentation.normalised(images)), recipe.boost)
-        parts.append(torch.stack([logits.argmax(dim=1) == labels for logits in exits]))
-    return np.asarray(torch.cat(parts, dim=1))
+    scores = collect_path(EagerRunner(net, recipe.mean, recipe.std), range(net.stages), rows)
+    logits = torch.stack(boosted(list(scores.logits), recipe.boost))
+    return Scores(logits, scores.labels, scores.source, scores.exits).correct

@@ -41,7 +41,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             changed = [p for p in group["params"] if p.grad is not None]
             gradients = [p.grad for p in changed]
-            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in changed]
+            for p in changed:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [self.state[p]["momentum"] for p in changed]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
             updates = orthogonalised([x.flatten(1) for x in ahead])

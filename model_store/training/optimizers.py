@@ -1,7 +1,8 @@
-"""Optimisers of a recipe: SGD for everything, or Muon on the convolution filters and SGD on the rest."""
+"""Optimisers and rates of a recipe: SGD for everything, or Muon on filter banks and SGD on the rest."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,15 @@ class Optimizers:
         """Restore what ``state_dict`` gave."""
         for (optimizer, _), state in zip(self._all, states, strict=True):
             optimizer.load_state_dict(state)
+
+
+def rate_share(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
+    """Share of the peak rates at ``step``: a linear rise during warm-up, then the fall to 0."""
+    warmup, length = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
+    if step < warmup:
+        return (step + 1) / warmup
+    left = 1 - (step - warmup) / max(length - warmup, 1)
+    return left if recipe.decay == "linear" else 0.5 - 0.5 * math.cos(left * math.pi)
 
 
 def _is_filter_bank(p: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """The panels of an evaluation's figure that have axes: anytime, budgeted, exit shares.
 
 FLOPs are drawn in millions of multiply-adds, accuracies in percent. A method has one colour and one marker
-in all panels (Okabe and Ito's palette, which colour-blind readers can tell apart).
+in all panels (Okabe and Ito's palette, which colour-blind readers can tell apart, and greys).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model_store.training.results import Evaluation
 
 INK, FAINT, GRID = "#22272e", "#57606a", "#e4e7ea"
 OURS = "#d55e00"
-CONTROLS = (("s", "#0072b2"), ("P", "#56b4e9"), ("X", "#332288"))
+CONTROLS = (("s", "#0072b2"), ("P", "#7f7f7f"), ("X", "#f0e442"))
 """Marker and colour of controls, in the order in which they are given."""
 METHODS = {
     "MSDNet": ("v", "#56b4e9"),
@@ -29,7 +29,7 @@ METHODS = {
     "fusion paper": ("*", "#000000"),
 }
 """Marker and colour of published methods."""
-OTHER = ("h", "#7f7f7f")
+OTHER = ("h", "#b5bac0")
 TICKS = (5, 7, 10, 15, 20, 30, 40, 60, 80, 120, 200, 300, 500, 1000, 2000, 4000)
 """Labels of a logarithmic axis, M."""
 

@@ -59,9 +59,14 @@ def make_artifact(
 
     The weights are rounded to half precision before calibration, so that the policy is for what is published.
 
+    Raises:
+        ValueError: The exits are boosted: serving answers with each exit's own logits.
+
     Returns:
         Manifest and encoded weights, to be given to ``Store.publish``, and the account of the calibration.
     """
+    if recipe.boost > 0:
+        raise ValueError("boosted exits cannot be served: that needs the logits of all earlier exits")
     net.load_state_dict({key: _rounded(value) for key, value in net.state_dict().items()})
     height, width = split.train.images.shape[2:]
     spec = InputSpec(height=height, width=width, mean=recipe.mean, std=recipe.std, resize=min(height, width))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -46,14 +46,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     equilibrium: bool = Field(
         False,
-        description="Average the exits' gradients in each block instead of adding them. Without effect "
-        "under Muon, which ignores scale. Source: Li et al. 2019, arXiv:1908.06294, gradient equilibrium.",
+        description="Average the exits' gradients in each block instead of adding them. Without effect on "
+        "filter banks under Muon, which ignores scale. Source: Li et al. 2019, arXiv:1908.06294.",
     )
     boost: float = Field(
         0.0,
         ge=0,
-        description="Each exit learns what the detached sum of earlier exits' logits, times this, lacks; "
-        "serving then needs all heads. Source: Yu et al. 2023, BoostNet, arXiv:2211.16726.",
+        description="Each exit learns what this times the detached sum of the exit before it lacks. For "
+        "comparison only: serving it would need all heads. Source: BoostNet, arXiv:2211.16726.",
     )
     self_distillation: float = Field(
         0.0, ge=0, le=1, description="Weight of the last exit's probabilities as target of the earlier exits."
@@ -80,6 +80,27 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         description="First epochs, on random windows: 0.56 of the compute at 24 of 32 pixels.",
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not (self.small_epochs < self.epochs and self.warmup_epochs < self.epochs):
+            raise ValueError(
+                f"{self.epochs} epochs are too few for {self.small_epochs} on small windows "
+                f"and {self.warmup_epochs:g} of warm-up"
+            )
+        if self.small_epochs > 0 and self.small_px == 0:
+            raise ValueError("small_epochs needs small_px")
+        if (self.teacher is None) != (self.teacher_weight == 0):
+            raise ValueError("teacher and teacher_weight need each other")
+        return self
+
+    def changed(self, **changes: Any) -> Recipe:
+        """A copy with other values.
+
+        Raises:
+            ValueError: They make no recipe.
+        """
+        return Recipe.model_validate({**self.model_dump(), **changes})
+
 
 _CIFAR10: dict[str, Any] = {"task": "cifar10", "mean": CIFAR10_MEAN, "std": CIFAR10_STD}
 _CIFAR100: dict[str, Any] = {"task": "cifar100", "mean": CIFAR100_MEAN, "std": CIFAR100_STD}
@@ -92,6 +113,9 @@ _FULL: dict[str, Any] = {"epochs": 200, "batch_size": 256, "warmup_epochs": 5, "
 
 _TEACHER: dict[str, Any] = {
     "network": "wide_resnet",
+    "optimizer": "sgd",  # half of its convolutions have no BatchNorm behind them, which Muon counts on
+    "learning_rate": 0.1,
+    "clip_norm": 5.0,
     "epochs": 100,
     "batch_size": 256,
     "warmup_epochs": 5,
@@ -129,6 +153,9 @@ RECIPES: Mapping[str, Recipe] = {
     "cifar10-msdnet-control": _staged("msdnet", 10, _CIFAR10, epochs=6, small_epochs=4, **_CPU),
     "cifar10-teacher-cpu": Recipe(
         network="wide_resnet",
+        optimizer="sgd",
+        learning_rate=0.1,
+        clip_norm=5.0,
         arguments={"num_classes": 10, "depth": 10, "width": 4},
         epochs=10,
         small_epochs=7,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from model_store.store import EMBEDDED, Store, with_policy
+from model_store.store import EMBEDDED, ArtifactNotFound, Store, with_policy
 from service.cli.options import (
     DataOption,
     Failure,
@@ -26,6 +26,7 @@ from service.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from model_store.nets.staged import StagedNet
     from model_store.training.data import Rows, Split
     from model_store.training.recipes import Recipe
     from model_store.training.report import CalibrationReport
@@ -36,14 +37,14 @@ ReportOption = Annotated[Path | None, typer.Option(help="Write the account of th
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Recipe, named like the artifact it makes.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe; most are named like the artifact they make.")],
     data: DataOption,
     store: StoreOption = EMBEDDED,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints; a run is resumed from there.")] = Path(
         "runs"
     ),
     seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     compile_net: CompileOption = True,
     minutes: Annotated[
         float | None,
@@ -61,6 +62,10 @@ def train(
         from model_store.training.data import load_split
         from model_store.training.publish import make_artifact
     chosen = _recipe(recipe, epochs)
+    published = runs / recipe / "published"
+    if published.exists():
+        console.print(f"already published as {published.read_text()}")
+        return
     artifact = chosen.artifact or recipe
     split = load_split(data)
     run = _prepare(chosen, split.train, runs, recipe, store, seed=seed, compile_net=compile_net)
@@ -72,7 +77,7 @@ def train(
         manifest, weights, calibration = make_artifact(
             artifact,
             folder.next_version(artifact),
-            run.published_net(),
+            run.averaged_net().cpu(),
             chosen,
             split,
             seed=seed,
@@ -83,6 +88,7 @@ def train(
         )
     folder.publish(manifest, weights)
     _write_report(runs / recipe / "calibration.json", calibration.report)
+    published.write_text(f"{manifest.name}@{manifest.version}")
     console.print(f"published {manifest.name}@{manifest.version}, policy {manifest.policy.id}")
 
 
@@ -92,16 +98,20 @@ def _recipe(name: str, epochs: int | None) -> Recipe:
 
     if name not in RECIPES:
         raise Failure(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
-    return RECIPES[name] if epochs is None else RECIPES[name].model_copy(update={"epochs": epochs})
+    try:
+        return RECIPES[name] if epochs is None else RECIPES[name].changed(epochs=epochs)
+    except ValueError as error:
+        raise Failure(f"--epochs {epochs}: {error}") from error
 
 
 def _prepare(
     recipe: Recipe, rows: Rows, runs: Path, name: str, store: Path, *, seed: int, compile_net: bool
 ) -> Run:
     """The run of ``recipe``, with the artifact it starts from and its teacher."""
-    from model_store.training.train import Run, load_average
+    from model_store.training.checkpoint import load_average
+    from model_store.training.train import Run
 
-    start = None if recipe.start is None else load_artifact(store, recipe.start).net
+    start = None if recipe.start is None else _start(store, recipe.start)
     try:
         teacher = None
         if recipe.teacher is not None:
@@ -113,12 +123,21 @@ def _prepare(
         raise Failure(str(error)) from error
 
 
+def _start(store: Path, model: str) -> StagedNet:
+    """The network of ``model`` in ``store`` or, if it has none, among the embedded ones."""
+    try:
+        return load_artifact(store, model).net
+    except ArtifactNotFound:
+        return load_artifact(EMBEDDED, model).net
+
+
 def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | None) -> None:
     """Train what is left of ``run``, or for some minutes; now and then the accuracy of every exit."""
-    from model_store.training.steps import exit_accuracies
+    from accelerate.utils import broadcast_object_list
 
     stop_s = inf if minutes is None else time.monotonic() + 60 * minutes
-    while not run.done and time.monotonic() < stop_s:
+    # All processes do what the main one decides: their clocks differ.
+    while not run.done and not broadcast_object_list([time.monotonic() >= stop_s])[0]:
         run.train_epoch(
             lambda p: show(
                 f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
@@ -126,11 +145,18 @@ def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | Non
                 p.epochs * p.steps,
             )
         )
-        if run.epoch % 5 == 0 and not run.done:
-            shares = exit_accuracies(run.published_net(), split.calibration, run.recipe)
-            Console(stderr=True).print(
-                f"epoch {run.epoch}, {run.seconds:.0f} s: " + "  ".join(f"{share:.2%}" for share in shares)
-            )
+        if run.epoch % 5 == 0 and not run.done and run.accelerator.is_main_process:
+            _print_accuracies(run, split.calibration)
+
+
+def _print_accuracies(run: Run, rows: Rows) -> None:
+    """A line on standard error: what every exit of the averaged network gets right."""
+    from model_store.training.scores import EagerRunner, collect_path
+
+    net = run.averaged_net()
+    scores = collect_path(EagerRunner(net, run.recipe.mean, run.recipe.std), range(net.stages), rows)
+    shares = "  ".join(f"{share:.2%}" for share in scores.correct.mean(axis=1))
+    Console(stderr=True).print(f"epoch {run.epoch}, {run.seconds:.0f} s: {shares}")
 
 
 def means(

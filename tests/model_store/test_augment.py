@@ -53,8 +53,17 @@ def test_a_small_window_lies_within_the_image() -> None:
 
 
 def test_about_half_of_the_images_are_mirrored() -> None:
-    flipped = Chance(0, 0, CPU).coins(1000).float().mean()
-    assert 0.4 < flipped < 0.6
+    ramp = torch.arange(32, dtype=torch.uint8).expand(200, 3, 32, 32)
+    recipe = PLAIN.model_copy(update={"crop_padding": 0})
+    batch, _ = Augmentation(recipe, CPU)(ramp, torch.zeros(200, dtype=torch.int64), 32, Chance(0, 0, CPU))
+    falling = batch[:, 0, 0, 0] > batch[:, 0, 0, -1]
+    assert 80 < int(falling.sum()) < 120
+
+
+def test_processes_draw_differently_per_image_and_alike_per_batch() -> None:
+    first, second = Chance(0, 0, CPU, 0), Chance(0, 0, CPU, 1)
+    assert not torch.equal(first.integers(100, 50), second.integers(100, 50))
+    assert first.batch.random() == second.batch.random()
 
 
 def test_the_same_seed_and_epoch_repeat_and_others_differ() -> None:

@@ -70,10 +70,28 @@ def test_a_teacher_that_agrees_costs_nothing(logits: list[torch.Tensor]) -> None
     assert total_loss(same, TARGETS, recipe, logits[1].detach()).item() > 0.1
 
 
-def test_balanced_gradients_are_the_mean_of_the_exits_behind_a_block() -> None:
-    net = nets.build("fusion", {"num_classes": 2, "channels": 8, "growth": 4, "layers_per_block": [1, 1]})
-    for p in net.parameters():
-        p.grad = torch.ones_like(p)
+def scaled(features: tuple[torch.Tensor, ...], share: float) -> tuple[torch.Tensor, ...]:
+    """The same values, with ``share`` of the gradient flowing back."""
+    return tuple(x * share + x.detach() * (1 - share) for x in features)
+
+
+def test_balanced_gradients_are_those_of_scaled_branches() -> None:
+    torch.manual_seed(0)
+    arguments = {"num_classes": 2, "channels": 8, "growth": 4, "layers_per_block": [1, 1, 1]}
+    net = nets.build("fusion", arguments).double()
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    sum(x.square().mean() for x in net(images)).backward()
     balance_gradients(net)
-    shares = [{p.grad.mean().item() for p in part.parameters()} for part in (*net.blocks, *net.heads)]
-    assert shares == [{0.5}, {1.0}, {1.0}, {1.0}]
+    found = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    features: tuple[torch.Tensor, ...] = (images,)
+    loss = torch.zeros(())
+    for k, (block, head) in enumerate(zip(net.blocks, net.heads, strict=True)):
+        features, behind = block(features), net.stages - k
+        loss = loss + head(scaled(features, 1 / behind)).square().mean()
+        features = scaled(features, (behind - 1) / behind)
+    loss.backward()
+    heads = {id(p) for p in net.heads.parameters()}
+    for p, gradient in zip(net.parameters(), found, strict=True):
+        if id(p) not in heads and gradient is not None:  # some of the last block's scales lead to no head
+            torch.testing.assert_close(gradient, p.grad)

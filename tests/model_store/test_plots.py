@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from model_store.training.data import Rows
+from model_store.training.panels import CONTROLS, METHODS, OTHER, OURS
 from model_store.training.plots import plot, save_plot
 from model_store.training.published import BUDGETS, PUBLISHED
 from model_store.training.report import CurvePoint
@@ -27,6 +28,11 @@ ROWS = Rows(
     ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "aquarium_fish_tank", "ship", "truck"),
     "cifar10/test",
 )
+
+
+def test_every_network_has_a_colour_of_its_own() -> None:
+    colours = [OURS, OTHER[1], *(colour for _, colour in (*CONTROLS, *METHODS.values()))]
+    assert len(set(colours)) == len(colours)
 
 
 def evaluation(budgets: int = 6, model: str = "cifar10-fusion@7") -> Evaluation:

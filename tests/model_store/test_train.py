@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 import torch
 
 from model_store import nets
-from model_store.training.data import DataError, Rows, load_split
+from model_store.store import EMBEDDED, Store
+from model_store.training.checkpoint import load_average
+from model_store.training.data import DataError, Rows, Split, load_split
+from model_store.training.optimizers import rate_share
+from model_store.training.publish import make_artifact
 from model_store.training.recipes import RECIPES, Recipe
-from model_store.training.steps import exit_accuracies, rate_share
-from model_store.training.train import Run, adopt_weights, load_average
+from model_store.training.scores import EagerRunner, collect_path
+from model_store.training.train import Run, adopt_weights
 
 SMALL = Recipe(
     task="colours",
@@ -39,11 +44,14 @@ def colours(count: int = 128) -> Rows:
 
 
 def weights(run: Run) -> torch.Tensor:
-    return torch.cat([value.flatten().double() for value in run.net.state_dict().values()])
+    """Of the trained network and of its average."""
+    states = (*run.net.state_dict().values(), *run.average.state_dict().values())
+    return torch.cat([value.flatten().double() for value in states])
 
 
-def changed(**changes: Any) -> Recipe:
-    return Recipe.model_validate({**SMALL.model_dump(), **changes})
+def accuracies(run: Run) -> list[float]:
+    runner = EagerRunner(run.averaged_net(), SMALL.mean, SMALL.std)
+    return collect_path(runner, (0, 1), colours()).correct.mean(axis=1).tolist()
 
 
 @pytest.fixture
@@ -57,42 +65,77 @@ def run(tmp_path: Path) -> Run:
         {},
         {"optimizer": "sgd", "clip_norm": 5.0, "equilibrium": True, "ema_decay": 0.0, "decay": "cosine"},
         {"self_distillation": 0.5, "label_smoothing": 0.1, "cutout": 4},
-        {"boost": 0.5, "mix": 0.5},
+        {"mix": 0.5},
     ],
 )
 def test_two_colours_are_learnt_by_whichever_means(means: dict[str, Any], tmp_path: Path) -> None:
-    run = Run(changed(**means), colours(), tmp_path, compile_net=False)
+    run = Run(SMALL.changed(**means), colours(), tmp_path, compile_net=False)
     losses: list[float] = []
     while not run.done:
         run.train_epoch(lambda progress: losses.append(progress.loss))
     assert len(losses) == 3
     if "mix" not in means:  # the loss of a mixed batch says little
         assert losses[-1] < losses[0]
-    assert exit_accuracies(run.published_net(), colours(), SMALL) == [1.0, 1.0]
+    assert accuracies(run) == [1.0, 1.0]
 
 
-def test_a_resumed_run_is_the_uninterrupted_run(run: Run, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
+    recipe = SMALL.changed(mix=0.5, cutout=4)
+    run = Run(recipe, colours(), tmp_path / "whole", compile_net=False)
     while not run.done:
         run.train_epoch()
-    other = tmp_path / "other"
-    for _ in range(SMALL.epochs):
-        resumed = Run(SMALL, colours(), other, compile_net=False)
+    for _ in range(recipe.epochs):
+        resumed = Run(recipe, colours(), tmp_path / "parts", compile_net=False)
         resumed.train_epoch()
     assert resumed.done
     torch.testing.assert_close(weights(resumed), weights(run))
 
 
-def test_a_checkpoint_of_another_recipe_or_seed_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_recipe_seed_or_data_set_is_refused(run: Run, tmp_path: Path) -> None:
     run.train_epoch()
-    with pytest.raises(ValueError, match="another recipe or seed"):
-        Run(SMALL, colours(), tmp_path, seed=1, compile_net=False)
-    with pytest.raises(ValueError, match="another recipe or seed"):
-        Run(changed(epochs=4), colours(), tmp_path, compile_net=False)
+    for recipe, rows, seed in (
+        (SMALL, colours(), 1),
+        (SMALL.changed(epochs=4), colours(), 0),
+        (SMALL, replace(colours(), source="others/train"), 0),
+    ):
+        with pytest.raises(ValueError, match="another recipe, seed or data set"):
+            Run(recipe, rows, tmp_path, seed=seed, compile_net=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"epochs": 1}, "too few"),
+        ({"small_px": 0}, "needs small_px"),
+        ({"teacher_weight": 0.5}, "need each other"),
+        ({"teacher": "cifar10-teacher"}, "need each other"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        SMALL.changed(**changes)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rows", "reason"),
+    [
+        (SMALL, colours(31), "as many rows"),
+        (SMALL, replace(colours(), images=colours().images[..., :24]), "square"),
+        (SMALL.changed(start="other"), colours(), "start is other, but no network"),
+        (SMALL.changed(teacher="t", teacher_weight=0.5), colours(), "teacher is t, but no network"),
+    ],
+)
+def test_a_run_that_would_not_follow_its_recipe_is_refused(
+    recipe: Recipe, rows: Rows, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Run(recipe, rows, tmp_path, compile_net=False)
 
 
 def test_a_run_starts_from_the_tensors_that_both_networks_share(run: Run, tmp_path: Path) -> None:
     source = nets.build("fusion", {**SMALL.arguments, "num_classes": 5})
-    started = Run(SMALL, colours(), tmp_path / "started", compile_net=False, start=source)
+    recipe = SMALL.changed(start="five-colours")
+    started = Run(recipe, colours(), tmp_path / "started", compile_net=False, start=source)
     shared = started.net.blocks[0].state_dict()["layers.0.entry.0.weight"]
     given = source.blocks[0].state_dict()["layers.0.entry.0.weight"]
     torch.testing.assert_close(shared / shared.norm(), given / given.norm())  # Muon fixes the norm
@@ -111,17 +154,17 @@ def test_a_teacher_guides_and_must_be_trained_first(tmp_path: Path) -> None:
         taught.train_epoch()
     teacher = load_average(SMALL, tmp_path / "teacher")
     wrong = Rows(colours().images, 1 - colours().labels, ("red", "green"), "wrong")
-    recipe = changed(teacher="small", teacher_weight=1.0)
+    recipe = SMALL.changed(teacher="small", teacher_weight=1.0)
     pupil = Run(recipe, wrong, tmp_path / "pupil", compile_net=False, teacher=teacher)
     while not pupil.done:
         pupil.train_epoch()
-    assert exit_accuracies(pupil.published_net(), colours(), SMALL) == [1.0, 1.0]
+    assert accuracies(pupil) == [1.0, 1.0]
 
 
 def test_the_published_statistics_are_those_of_clean_training_images(run: Run) -> None:
     while not run.done:
         run.train_epoch()
-    net, rows = run.published_net(), colours()
+    net, rows = run.averaged_net(), colours()
     entry = net.blocks[0].layers[0].entry  # type: ignore[index, union-attr]
     clean = run.augmentation.normalised(rows.images)
     mean = entry[0](clean).mean(dim=(0, 2, 3))
@@ -129,14 +172,45 @@ def test_the_published_statistics_are_those_of_clean_training_images(run: Run) -
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    recipe = changed(warmup_epochs=1, epochs=10)
+    recipe = SMALL.changed(warmup_epochs=1, epochs=10)
     shares = [rate_share(step, recipe, 10) for step in range(101)]
     assert shares[9] == pytest.approx(1) == max(shares)
     assert shares[:10] == sorted(shares[:10]) and shares[10:] == sorted(shares[10:], reverse=True)
     assert shares[100] == pytest.approx(0)
 
 
-def test_the_embedded_recipes_name_networks_that_build() -> None:
+def test_what_the_recipes_of_embedded_artifacts_start_from_is_embedded() -> None:
+    versions = Store(EMBEDDED).versions()
+    for recipe in RECIPES.values():
+        if recipe.start is not None:
+            name, _, version = recipe.start.partition("@")
+            assert int(version) in versions[name]
+
+
+def test_boosted_exits_are_not_published(tmp_path: Path) -> None:
+    recipe = SMALL.changed(boost=0.5)
+    run = Run(recipe, colours(), tmp_path, compile_net=False)
+    split = Split(colours(), colours(), colours())
+    account = {"seed": 0, "duration_s": 0.0, "command": "test", "report": lambda *_: None}
+    with pytest.raises(ValueError, match="cannot be served"):
+        make_artifact("boosted", 1, run.averaged_net(), recipe, split, **account)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_compiled_run_on_a_gpu_learns_with_a_teacher_and_resumes(tmp_path: Path) -> None:
+    teacher = Run(SMALL, colours(), tmp_path / "teacher")
+    while not teacher.done:
+        teacher.train_epoch()
+    recipe = SMALL.changed(teacher="small", teacher_weight=0.5, mix=0.5, epochs=4)
+    for _ in range(recipe.epochs):
+        run = Run(recipe, colours(), tmp_path / "run", teacher=teacher.averaged_net())
+        run.train_epoch()
+    assert run.device.type == "cuda" and run.done
+    assert accuracies(run) == [1.0, 1.0]
+
+
+def test_the_recipes_name_networks_that_build() -> None:
     for recipe in RECIPES.values():
         net = nets.build(recipe.network, recipe.arguments)
         assert net(torch.zeros(2, 3, 32, 32))[-1].shape == (2, recipe.arguments["num_classes"])
