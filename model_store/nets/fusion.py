@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import ceil
 
 import torch
 from torch import Tensor, nn
 
 from model_store.nets.layers import Activation, Bottleneck, ConvUnit
+from model_store.nets.multiscale import CHANNEL_FACTORS, multiscale
 from model_store.nets.staged import Features, StagedNet
-
-CHANNEL_FACTORS = (1, 2, 4, 4)
-"""Channels of a scale relative to the finest; the fourth exists only for inputs of 224 and the like."""
 
 
 class Stem(nn.Module):
@@ -78,37 +75,6 @@ class FusionLayer(nn.Module):
         return tuple(grown)
 
 
-class Transition(nn.Module):
-    """Halve the base channels (floor) of every scale by a 1x1 unit, after the finest scale was dropped."""
-
-    def __init__(self, channels: int, factors: Sequence[int], activation: Activation) -> None:
-        """Build for ``channels`` base channels in, ``channels // 2`` out."""
-        super().__init__()
-        self.units = nn.ModuleList(
-            ConvUnit(channels * factor, channels // 2 * factor, 1, activation=activation)
-            for factor in factors
-        )
-
-    def forward(self, features: Features) -> Features:
-        """Apply each scale's unit."""
-        return tuple(unit(x) for unit, x in zip(self.units, features, strict=True))
-
-
-class Block(nn.Module):
-    """The layers of one stage in sequence."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        """Keep ``layers`` in order."""
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, features: Features) -> Features:
-        """Run all layers."""
-        for layer in self.layers:
-            features = layer(features)
-        return features
-
-
 class Head(nn.Module):
     """Classifier on the coarsest scale: 3x3 stride 2 to 128, 1x1 to 128, global average pool, linear."""
 
@@ -162,22 +128,13 @@ def fusion(
         raise ValueError("num_classes, channels and every entry of layers_per_block must be at least 1")
     if growth < 2 or growth % 2:
         raise ValueError(f"growth must be even (coarser scales take half from each path), got {growth}")
-    interval = ceil(sum(layers_per_block) / scales)
-    factors = list(CHANNEL_FACTORS[:scales])
-    stages: list[nn.Module] = []
-    heads: list[nn.Module] = []
-    number = 0  # layers built so far
-    for length in layers_per_block:
-        layers: list[nn.Module] = [] if stages else [Stem(channels, scales, activation, large_input)]
-        for _ in range(length):
-            dropped = number > 0 and number % interval == 0
-            factors = factors[1:] if dropped else factors
-            layers.append(FusionLayer(channels, growth, factors, activation))
-            channels += growth
-            if dropped:
-                layers.append(Transition(channels, factors, activation))
-                channels //= 2
-            number += 1
-        stages.append(Block(layers))
-        heads.append(Head(channels * factors[-1], num_classes, activation))
-    return StagedNet(stages, heads)
+    return multiscale(
+        layers_per_block,
+        scales,
+        channels,
+        growth,
+        activation,
+        stem=Stem(channels, scales, activation, large_input),
+        layer=lambda base, factors, live: FusionLayer(base, growth, factors[-live:], activation),
+        head=lambda coarsest: Head(coarsest, num_classes, activation),
+    )

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import ceil
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from model_store.nets.fusion import CHANNEL_FACTORS, Block, Transition
 from model_store.nets.layers import Activation, Bottleneck, ConvUnit
+from model_store.nets.multiscale import CHANNEL_FACTORS, multiscale
 from model_store.nets.staged import Features, StagedNet
 
 StepMode = Literal["even", "lin_grow"]
@@ -173,25 +172,13 @@ def msdnet(
         raise ValueError(f"scales must be 1..{len(CHANNEL_FACTORS)}, got {scales}")
     if min(num_classes, channels, growth) < 1:
         raise ValueError("num_classes, channels and growth must be at least 1")
-    lengths = layers_per_block(exits, base, step, step_mode)
-    interval = ceil(sum(lengths) / scales)
-    factors: Sequence[int] = CHANNEL_FACTORS[:scales]
-    stages: list[nn.Module] = []
-    heads: list[nn.Module] = []
-    number = 0  # layers built so far
-    for length in lengths:
-        layers: list[nn.Module] = [] if stages else [FirstLayer(channels, scales, activation, large_input)]
-        for _ in range(length):
-            dropped = number > 0 and number % interval == 0
-            live = factors[1:] if dropped else factors
-            layers.append(DenseLayer(channels, growth, factors, len(live), activation))
-            factors = live
-            channels += growth
-            if dropped:
-                layers.append(Transition(channels, factors, activation))
-                channels //= 2
-            number += 1
-        stages.append(Block(layers))
-        coarsest = channels * factors[-1]
-        heads.append(Head(coarsest, coarsest if large_input else 128, num_classes, activation))
-    return StagedNet(stages, heads)
+    return multiscale(
+        layers_per_block(exits, base, step, step_mode),
+        scales,
+        channels,
+        growth,
+        activation,
+        stem=FirstLayer(channels, scales, activation, large_input),
+        layer=lambda base, factors, live: DenseLayer(base, growth, factors, live, activation),
+        head=lambda coarsest: Head(coarsest, coarsest if large_input else 128, num_classes, activation),
+    )
