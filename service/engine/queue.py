@@ -37,16 +37,6 @@ def span_of(ticket: Ticket) -> SpanKey:
     return SpanKey(ticket.model, Span(ticket.first_block, ticket.plan.exits[ticket.position]))
 
 
-def launch_size(waiting: int, most: int) -> int:
-    """How many of ``waiting`` tickets one launch takes: ``most``, or the largest power of two below.
-
-    A program keeps the kernels of every batch size that it has met, up to 6 MB each for the embedded networks
-    on a CPU, and making them delays the first launch of that size: few sizes bound both. Nothing is padded;
-    the rest goes with the next launch.
-    """
-    return most if waiting >= most else 1 << waiting.bit_length() >> 1
-
-
 class SpanQueues:
     """One first-in-first-out queue for each span that has tickets waiting."""
 
@@ -64,7 +54,7 @@ class SpanQueues:
         self._queues.setdefault(span_of(entry.ticket), deque()).append(entry)
 
     def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
-        """Remove up to ``most`` runnable tickets of one span, as many as ``launch_size`` says, oldest first.
+        """Remove up to ``most`` runnable tickets of one span, oldest first.
 
         Returns:
             The runnable entries, and the cancelled and the expired tickets met on the way.
@@ -82,11 +72,9 @@ class SpanQueues:
                 expired.append(ticket)
             else:
                 runnable.append(entry)
-        size = launch_size(len(runnable), most)
-        queue.extendleft(reversed(runnable[size:]))
         if not queue:
             del self._queues[key]
-        return runnable[:size], cancelled, expired
+        return runnable, cancelled, expired
 
     def views(self) -> list[SpanView]:
         """What is waiting, shallowest span first."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from model_store.nets.staged import Span
 from model_store.policy import Plan
-from service.engine.queue import Entry, SpanKey, SpanQueues, launch_size
+from service.engine.queue import Entry, SpanKey, SpanQueues
 from service.engine.ticket import Ticket
 
 PLAN = Plan((0, 3), (10, 40), (0.9, float("-inf")), None, 40, None)
@@ -36,27 +36,6 @@ def test_the_oldest_are_taken_first_and_no_more_than_asked() -> None:
     taken, _, _ = queues.take(FIRST, 3, 10.0)
     assert [entry.ticket for entry in taken] == tickets[:3] and len(queues) == 2
     assert queues.views()[0].oldest_arrival_s == 3.0
-
-
-def test_launches_come_in_few_sizes_and_never_exceed_what_waits_or_is_allowed() -> None:
-    assert [launch_size(waiting, 32) for waiting in range(9)] == [0, 1, 2, 2, 4, 4, 4, 4, 8]
-    for most in (1, 5, 32, 100):
-        sizes = {launch_size(waiting, most) for waiting in range(1, 200)}
-        assert most in sizes and max(sizes) == most and len(sizes) <= 8
-        for waiting in range(1, 200):
-            assert min(waiting, most) / 2 < launch_size(waiting, most) <= min(waiting, most)
-
-
-def test_what_a_launch_leaves_keeps_its_place_at_the_front() -> None:
-    queues = SpanQueues()
-    tickets = [ticket() for _ in range(8)]
-    for number, each in enumerate(tickets[:7]):
-        queues.put(Entry(each, None, number), float(number))
-    assert [entry.ticket for entry in queues.take(FIRST, 32, 10.0)[0]] == tickets[:4]
-    assert queues.views()[0].oldest_arrival_s == 4.0
-    queues.put(Entry(tickets[7], None, 7), 7.0)
-    assert [entry.ticket for entry in queues.take(FIRST, 32, 10.0)[0]] == tickets[4:]
-    assert len(queues) == 0
 
 
 def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
