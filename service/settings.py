@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         EMBEDDED, description="Folder of artifacts. Another one replaces the embedded models."
     )
     models: tuple[str, ...] = Field(
-        ("cifar10-fusion",),
+        ("cifar10-fusion", "cifar100-fusion"),
         min_length=1,
         description="Models to load, name or name@version; the first answers requests without X-Model. Each "
         "costs memory and start-up time.",
@@ -43,8 +43,8 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=1024,
-        description="Most images per launch. Raising it adds throughput on wide devices, delay for those "
-        "behind, and memory.",
+        description="Images per launch. Raising it adds throughput on wide devices and delay for those "
+        "behind.",
     )
     max_wait_s: float = Field(
         0.001,

@@ -191,3 +191,17 @@ def test_with_a_broken_second_model_the_server_never_gets_ready(tmp_path: Path) 
     assert process.returncode == 1 and '"event":"ready"' not in errors
     (line,) = [line for line in errors.splitlines() if not line.startswith("{")]
     assert line.startswith("exitramp: ") and "hundred" in line and "SHA-256" in line
+
+
+def test_both_embedded_models_are_served_by_default(png: Callable[[int], bytes]) -> None:
+    with serving({}) as server:
+        classes = {
+            model["name"]: len(model["classes"]) for model in server.client.get("/models").json()["models"]
+        }
+        assert classes == {"cifar10-fusion": 10, "cifar100-fusion": 100}
+        for name, model in (
+            (None, "cifar10-fusion"),
+            ("cifar10", "cifar10-fusion"),
+            ("cifar100", "cifar100-fusion"),
+        ):
+            assert answer_of(server, png(0), name)["model"] == model
