@@ -45,6 +45,9 @@ from model_store.training.temperature import fit_temperatures, useful_temperatur
 MEASURES: tuple[Confidence, ...] = get_args(Confidence)
 """Measures to compare; on a tie the earlier one, which is cheaper to compute."""
 
+SURE = 2.0
+"""Standard errors from which a difference between measures is not taken for noise."""
+
 NEAR_BEST = 0.001
 """Accuracy that the default budget may cost: 0.1 points."""
 
@@ -141,7 +144,7 @@ def _compare_measures(
                 standard_error=standard_error(behind),
             )
         )
-    chosen = next(result.measure for result in results if result.behind <= result.standard_error)
+    chosen = next(result.measure for result in results if result.behind <= SURE * result.standard_error)
     return chosen, found[chosen][0], tuple(results)
 
 

@@ -143,7 +143,7 @@ def _full(classes: int, task: Mapping[str, Any]) -> Mapping[str, Recipe]:
 
 RECIPES: Mapping[str, Recipe] = {
     "cifar10-fusion": _staged(
-        "fusion", 10, _CIFAR10, start="cifar100-fusion@1", epochs=7, small_epochs=5, muon_rate=0.025, **_CPU
+        "fusion", 10, _CIFAR10, start="cifar10-fusion@2", epochs=20, muon_rate=0.01, **_CPU
     ),
     "cifar100-fusion": _staged(
         "fusion", 100, _CIFAR100, start="cifar10-fusion@2", epochs=21, small_epochs=16, **_CPU
