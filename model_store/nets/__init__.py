@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from model_store.nets.efficientnet_lite import efficientnet_lite0
 from model_store.nets.fusion import fusion
 from model_store.nets.msdnet import msdnet
 from model_store.nets.staged import StagedNet
 from model_store.nets.wide_resnet import wide_resnet
 
 NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
+    "efficientnet_lite0": efficientnet_lite0,
     "fusion": fusion,
     "msdnet": msdnet,
     "wide_resnet": wide_resnet,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-Activation = Literal["relu", "gelu"]
+from model_store.nets.staged import Features
+
+Activation = Literal["relu", "relu6", "gelu"]
 
 
 def activation_layer(name: Activation) -> nn.Module:
-    """Make the activation called ``name``: ``relu`` or ``gelu``."""
-    return nn.GELU() if name == "gelu" else nn.ReLU(inplace=True)
+    """Make the activation called ``name``."""
+    if name == "gelu":
+        return nn.GELU()
+    return nn.ReLU6(inplace=True) if name == "relu6" else nn.ReLU(inplace=True)
 
 
 class ConvUnit(nn.Sequential):
@@ -55,3 +59,17 @@ class Bottleneck(nn.Sequential):
             ConvUnit(channels_in, channels_mid, 1, activation=activation),
             ConvUnit(channels_mid, channels_out, 3, activation=activation, stride=stride),
         )
+
+
+class PooledLinear(nn.Module):
+    """Global average pool and linear layer."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        """Build for ``channels`` of the last features."""
+        super().__init__()
+        self.linear = nn.Linear(channels, num_classes)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits, float32 (B, num_classes)."""
+        logits: Tensor = self.linear(features[-1].mean(dim=(2, 3)))
+        return logits

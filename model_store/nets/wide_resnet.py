@@ -1,4 +1,4 @@
-"""Wide residual networks: the teachers. One exit, as wide and deep as the arguments say.
+"""Wide residual networks: teachers. One exit, as wide and deep as the arguments say.
 
 Source: Zagoruyko and Komodakis 2016, arXiv:1605.07146, Table 1, without dropout.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model_store.nets.layers import Activation, activation_layer
+from model_store.nets.layers import Activation, PooledLinear, activation_layer
 from model_store.nets.staged import Features, StagedNet
 
 STAGE_WIDTHS = (16, 32, 64)
@@ -60,20 +60,6 @@ class Trunk(nn.Module):
     def forward(self, features: Features) -> Features:
         """(B, 3, H, W) to (B, 64·width, H/4, W/4)."""
         return (self.layers(features[0]),)
-
-
-class PooledLinear(nn.Module):
-    """Global average pool and linear layer."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        """Build for ``channels`` of the last features."""
-        super().__init__()
-        self.linear = nn.Linear(channels, num_classes)
-
-    def forward(self, features: Features) -> Tensor:
-        """Logits, float32 (B, num_classes)."""
-        logits: Tensor = self.linear(features[-1].mean(dim=(2, 3)))
-        return logits
 
 
 def wide_resnet(

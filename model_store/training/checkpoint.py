@@ -50,7 +50,10 @@ def load_average(recipe: Recipe, folder: Path) -> StagedNet:
     """
     state = read_checkpoint(folder, torch.device("cpu"))
     if state is None or recipe_of(state) != recipe or state["epoch"] < recipe.epochs:
-        raise ValueError(f"{folder} holds no finished run of this recipe; train it first")
+        raise ValueError(
+            f"{folder} holds no finished run of the recipe {folder.name}; train it first: "
+            f"exitramp train {folder.name} --no-publish"
+        )
     average: AveragedModel = AveragedModel(nets.build(recipe.network, recipe.arguments), use_buffers=True)
     average.load_state_dict(state["average"])
     assert isinstance(average.module, StagedNet)

@@ -51,10 +51,6 @@ class Rows:
         source = f"{self.source}[{first}:{last}]"
         return replace(self, images=self.images[first:last], labels=self.labels[first:last], source=source)
 
-    def taken(self, order: Tensor) -> Rows:
-        """The rows at the indices ``order``."""
-        return replace(self, images=self.images[order], labels=self.labels[order])
-
     def to(self, device: torch.device) -> Rows:
         """The same rows on ``device``."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from model_store.nets.staged import StagedNet
@@ -80,10 +80,3 @@ def _divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
     wanted = functional.log_softmax(target / temperature, dim=1)
     divergence = functional.kl_div(student, wanted, reduction="batchmean", log_target=True)
     return divergence * temperature**2
-
-
-def last_logits(teacher: nn.Module, images: Tensor) -> Tensor:
-    """Logits of the teacher's last exit, (B, num_classes), without gradients."""
-    with torch.no_grad():
-        logits: list[Tensor] = teacher(images)
-    return logits[-1].float()

@@ -18,7 +18,7 @@ from model_store.training.scores import Bools, EagerRunner, Scores, collect_path
 from model_store.training.train import Progress, Run
 
 PLAIN: Mapping[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 5.0, "ema_decay": 0.0}
-"""The sum of the exits' cross-entropies under SGD, crops and flips."""
+"""The sum of the exits' cross-entropies under SGD, batches of 128, crops and flips."""
 
 MEANS: Mapping[str, tuple[str | None, Mapping[str, Any]]] = {
     "plain": (None, PLAIN),
@@ -30,6 +30,7 @@ MEANS: Mapping[str, tuple[str | None, Mapping[str, Any]]] = {
     "Muon, EMA, small windows": ("Muon, EMA", {"small_px": 24, "small_epochs": 0.6}),
     "Muon, EMA, boosted exits": ("Muon, EMA", {"boost": 0.5}),
     "Muon, EMA, self-distillation": ("Muon, EMA", {"self_distillation": 0.5}),
+    "Muon, EMA, teacher": ("Muon, EMA", {"teacher_weight": 0.5}),
     "Muon, EMA, cutout": ("Muon, EMA", {"cutout": 8}),
     "Muon, EMA, mixing": ("Muon, EMA", {"mix": 0.5}),
     "Muon, EMA, smoothing": ("Muon, EMA", {"label_smoothing": 0.1}),
@@ -50,20 +51,30 @@ class MeansResult(BaseModel, frozen=True, extra="forbid"):
     images: int = Field(description="Images trained on.")
 
 
+def needs_teacher(name: str) -> bool:
+    """Whether the entry ``name`` of MEANS is about a teacher."""
+    return "teacher_weight" in MEANS[name][1]
+
+
 def recipe_of(name: str, base: Recipe, epochs: int) -> Recipe:
     """The recipe of one entry of MEANS: network and data of ``base``, the changes up to that entry.
 
     Raises:
         KeyError: No such entry.
+        ValueError: The entry needs a teacher and ``base`` has none.
     """
     against, changes = MEANS[name]
     if against is None:
-        same = base.model_dump(include={"task", "network", "arguments", "mean", "std", "batch_size"})
+        same = base.model_dump(include={"task", "network", "arguments", "mean", "std"})
         return Recipe(**same, **changes, epochs=epochs, warmup_epochs=0.2 * epochs)
     before = recipe_of(against, base, epochs)
     known = dict(changes)
     if "small_epochs" in known:
         known["small_epochs"] = round(known["small_epochs"] * epochs)
+    if needs_teacher(name):
+        if base.teacher is None:
+            raise ValueError(f"{name!r} needs a recipe with a teacher")
+        known |= {"teacher": base.teacher, "teacher_once": base.teacher_once}
     if "activation" in known:
         known["arguments"] = {**before.arguments, "activation": known.pop("activation")}
     return before.changed(**known)
@@ -75,16 +86,17 @@ def compare_means(
     held_out: Rows,
     folder: Path,
     epochs: int,
-    names: tuple[str, ...] = tuple(MEANS),
+    names: tuple[str, ...],
     *,
     seed: int = 0,
     compile_net: bool = True,
+    teacher: StagedNet | None = None,
     report: Callable[[str, Progress], None] = lambda name, progress: None,
 ) -> list[MeansResult]:
     """Train each of ``names`` for ``epochs`` on ``train`` and judge it on ``held_out``.
 
     Args:
-        base: Network, task and batch size.
+        base: Network, task and teacher.
         train: Rows to train on, a part of the training rows for a quick answer.
         held_out: Rows that nobody trains on.
         folder: For checkpoints; finished runs found there are not repeated.
@@ -92,6 +104,7 @@ def compare_means(
         names: Entries of MEANS; what an entry is compared with must come before it.
         seed: The same for all.
         compile_net: Use ``torch.compile``.
+        teacher: The network that the teacher of ``base`` names.
         report: Called with name and progress.
     """
     correct: dict[str, Bools] = {}
@@ -100,7 +113,8 @@ def compare_means(
         recipe = recipe_of(name, base, epochs)
         place = folder / name.replace(",", "").replace(" ", "-")
         torch._dynamo.reset()  # its limit of recompilations would leave the later runs uncompiled
-        run = Run(recipe, train, place, seed=seed, compile_net=compile_net)
+        taught_by = None if recipe.teacher is None else teacher
+        run = Run(recipe, train, place, seed=seed, compile_net=compile_net, teacher=taught_by)
         while not run.done:
             run.train_epoch(lambda progress, name=name: report(name, progress))  # type: ignore[misc]
         correct[name] = _correct(run.averaged_net(), held_out, recipe)

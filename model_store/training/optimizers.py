@@ -17,10 +17,11 @@ class Optimizers:
     """One step for all parameters, whichever optimiser they belong to."""
 
     def __init__(self, net: nn.Module, recipe: Recipe) -> None:
-        """Assign each parameter of ``net`` to an optimiser."""
-        filters = [p for p in net.parameters() if recipe.optimizer == "muon" and _is_filter_bank(p)]
+        """Assign each parameter of ``net`` that is trained to an optimiser."""
+        trained = [p for p in net.parameters() if p.requires_grad]
+        filters = [p for p in trained if recipe.optimizer == "muon" and _is_filter_bank(p)]
         taken = set(map(id, filters))
-        rest = [p for p in net.parameters() if id(p) not in taken]
+        rest = [p for p in trained if id(p) not in taken]
         groups = [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
@@ -53,7 +54,7 @@ def rate_share(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     """Share of the peak rates at ``step``: a linear rise during warm-up, then the fall to 0."""
     warmup, length = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
     if step < warmup:
-        return (step + 1) / warmup
+        return min(1.0, (step + 1) / warmup)
     left = 1 - (step - warmup) / max(length - warmup, 1)
     return left if recipe.decay == "linear" else 0.5 - 0.5 * math.cos(left * math.pi)
 

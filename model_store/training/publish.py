@@ -54,6 +54,7 @@ def make_artifact(
     duration_s: float,
     command: str,
     report: OnProgress,
+    teacher_sha256: str | None = None,
 ) -> tuple[Manifest, bytes, Calibration]:
     """Calibrate a trained network and describe it.
 
@@ -90,6 +91,7 @@ def make_artifact(
         provenance=Provenance(
             command=command,
             recipe=recipe.model_dump(mode="json"),
+            teacher_sha256=teacher_sha256,
             seed=seed,
             hardware=hardware(),
             duration_s=round(duration_s, 1),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from model_store import nets
 from model_store.nets.staged import StagedNet
+from model_store.store import encode_weights, weights_sha256
 from model_store.training.augment import Augmentation, Chance
 from model_store.training.checkpoint import read_checkpoint, recipe_of, write_checkpoint
-from model_store.training.data import Rows, batches
-from model_store.training.losses import balance_gradients, last_logits, total_loss
+from model_store.training.data import Rows
+from model_store.training.losses import balance_gradients, total_loss
 from model_store.training.optimizers import Optimizers, rate_share
 from model_store.training.recipes import Recipe
+from model_store.training.start import adopt_weights, check_fit, freeze
+from model_store.training.teaching import last_logits, mirrored_logits, remembered
 
 logger = logging.getLogger(__name__)
 
 BATCH_NORM_ROWS = 10_000
 """Training images from which BatchNorm statistics are estimated anew."""
+
+CLEAN_BATCH = 250
+"""Images at a time where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Run:
     """One training run and its checkpoint.
 
     The network trained with gradient steps is ``net``; what is published is ``average``, its moving average.
+    ``teacher_sha256`` tells which teacher, as its own run left it.
     """
 
     def __init__(
@@ -74,19 +80,19 @@ class Run:
         Raises:
             ValueError: Something is missing or does not fit: rows, ``start``, ``teacher``, the checkpoint.
         """
-        self.recipe, self.rows, self.folder, self.seed = recipe, rows, folder, seed
+        self.recipe, self.folder, self.seed = recipe, folder, seed
         self.accelerator = Accelerator(mixed_precision="bf16" if has_bf16() else "no")
         self.device = self.accelerator.device
-        _check(recipe, rows, self.accelerator.num_processes, start, teacher)
+        check_fit(recipe, rows, self.accelerator.num_processes, start, teacher)
+        self.rows = rows.to(self.device)
         torch.manual_seed(seed)
         net = nets.build(recipe.network, recipe.arguments)
         if start is not None and adopt_weights(net, start) == 0:
             raise ValueError(f"{recipe.start} shares no tensor with the network {recipe.network}")
+        freeze(net, recipe.frozen)
         self.net = _channels_last(net.to(self.device))
         self.augmentation = Augmentation(recipe, self.device)
-        self._teacher = None if teacher is None else _channels_last(teacher.to(self.device))
-        if self._teacher is not None:
-            self._estimate_batch_norm(self._teacher)
+        self.teacher_sha256 = None if teacher is None else weights_sha256(encode_weights(teacher))
         self.average: AveragedModel = AveragedModel(
             net,
             multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay),  # type: ignore[no-untyped-call]
@@ -97,6 +103,7 @@ class Run:
         self.epoch = 0
         self.seconds = 0.0
         self._resume()
+        self._teacher, self._hints = self._ready_to_teach(teacher)
         wrapped: nn.Module = self.accelerator.prepare_model(net)
         # CUDA graphs, because training is launch-bound there; one graph for each of the two image sizes.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
@@ -119,11 +126,31 @@ class Run:
         self._estimate_batch_norm(net)
         return net
 
+    def _ready_to_teach(self, teacher: StagedNet | None) -> tuple[StagedNet | None, Tensor | None]:
+        """The teacher with its statistics in order, or what it said if it is asked once."""
+        if teacher is None or self.done:
+            return None, None
+        teacher = _channels_last(copy.deepcopy(teacher).to(self.device))
+        if not self.recipe.teacher_once:
+            self._estimate_batch_norm(teacher)
+            return teacher, None
+        with self.accelerator.main_process_first():  # the others read what the main one wrote
+            origin = {"teacher": str(self.teacher_sha256), "rows": self.rows.source}
+            hints = remembered(self.folder, origin, lambda: self._asked_once(teacher))
+        return None, hints.to(self.device)
+
+    def _asked_once(self, teacher: StagedNet) -> Tensor:
+        """The logits of ``teacher`` on all training rows, (N, num_classes)."""
+        logger.info("asking the teacher", extra={"images": len(self.rows)})
+        self._estimate_batch_norm(teacher)
+        views = map(self.augmentation.normalised, torch.split(self.rows.images, CLEAN_BATCH))
+        return torch.cat([mirrored_logits(teacher, view) for view in views])
+
     def _estimate_batch_norm(self, net: StagedNet) -> None:
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))
         clean = (
-            self.augmentation.normalised(self.rows.images[chosen.to(self.rows.images.device)])
-            for chosen in torch.split(order[:BATCH_NORM_ROWS], 250)
+            self.augmentation.normalised(self.rows.images[chosen.to(self.device)])
+            for chosen in torch.split(order[:BATCH_NORM_ROWS], CLEAN_BATCH)
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16()):
             update_bn(clean, net)
@@ -134,13 +161,10 @@ class Run:
         started_s = time.perf_counter()
         self.net.train()
         chance = Chance(self.seed, self.epoch, self.device, self.accelerator.process_index)
-        rows = self._shuffled()
         small = self.epoch < self.recipe.small_epochs
-        window = self.recipe.small_px if small else rows.images.shape[2]
-        for step, (images, labels) in enumerate(
-            islice(batches(rows, self.recipe.batch_size), self.steps_per_epoch)
-        ):
-            loss = self._step(*self._own_share(images, labels), window, chance, step)
+        window = self.recipe.small_px if small else self.rows.images.shape[2]
+        for step, chosen in enumerate(self._order()):
+            loss = self._step(chosen, window, chance, step)
             if step % 10 == 9 or step + 1 == self.steps_per_epoch:
                 rate = (step + 1) * self.recipe.batch_size / (time.perf_counter() - started_s)
                 total = self.recipe.epochs
@@ -150,25 +174,20 @@ class Run:
         if self.accelerator.is_main_process:
             write_checkpoint(self.folder, self._state())
 
-    def _shuffled(self) -> Rows:
-        """All rows on the device, in the order of this epoch."""
+    def _order(self) -> Iterator[Tensor]:
+        """What this process trains on in this epoch: row numbers, a batch at a time."""
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = torch.randperm(len(self.rows), generator=generator).to(self.device)
-        self.rows = self.rows.to(self.device)
-        return self.rows.taken(order)
-
-    def _own_share(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What this process trains on of a batch."""
         share = self.recipe.batch_size // self.accelerator.num_processes
-        own = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
-        return images[own], labels[own]
+        first = self.accelerator.process_index * share
+        for batch in torch.split(order, self.recipe.batch_size)[: self.steps_per_epoch]:
+            yield batch[first : first + share]
 
-    def _step(self, images: Tensor, labels: Tensor, window: int, chance: Chance, step: int) -> Tensor:
-        """One gradient step; returns the loss."""
+    def _step(self, chosen: Tensor, window: int, chance: Chance, step: int) -> Tensor:
+        """One gradient step on the rows ``chosen``; returns the loss."""
+        images, labels = self.rows.images[chosen], self.rows.labels[chosen]
         batch, targets = self.augmentation(images, labels, window, chance)
-        with self.accelerator.autocast():
-            taught = None if self._teacher is None else last_logits(self._teacher, batch)
-        loss = total_loss(self._forward(batch), targets, self.recipe, taught)
+        loss = total_loss(self._forward(batch), targets, self.recipe, self._taught(batch, chosen))
         self.accelerator.backward(loss)
         if self.recipe.equilibrium:
             balance_gradients(self.net)
@@ -178,6 +197,15 @@ class Run:
         self.optimizers.step(rate_share(done, self.recipe, self.steps_per_epoch))
         self.average.update_parameters(self.net)
         return loss.detach()
+
+    def _taught(self, batch: Tensor, chosen: Tensor) -> Tensor | None:
+        """What the teacher, if there is one, says about the batch made of the rows ``chosen``."""
+        if self._hints is not None:
+            return self._hints[chosen]
+        if self._teacher is None:
+            return None
+        with self.accelerator.autocast():
+            return last_logits(self._teacher, batch)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -216,31 +244,6 @@ def has_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported())
-
-
-def _check(recipe: Recipe, rows: Rows, processes: int, start: Any, teacher: Any) -> None:
-    """Refuse what would train something else than the recipe says."""
-    height, width = rows.images.shape[2:]
-    if height != width:
-        raise ValueError(f"training needs square images, got {width}x{height}")
-    if len(rows) < recipe.batch_size or recipe.batch_size % processes:
-        raise ValueError(
-            f"batches of {recipe.batch_size} need as many rows and equal shares, got {len(rows)} rows "
-            f"and {processes} processes"
-        )
-    for name, wanted, given in (("start", recipe.start, start), ("teacher", recipe.teacher, teacher)):
-        if (wanted is None) != (given is None):
-            raise ValueError(
-                f"the recipe's {name} is {wanted}, but {'a' if given else 'no'} network is given"
-            )
-
-
-def adopt_weights(net: nn.Module, source: nn.Module) -> int:
-    """Copy the tensors of ``source`` whose name and shape ``net`` shares; returns their number."""
-    own, given = net.state_dict(), source.state_dict()
-    shared = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    net.load_state_dict({**own, **shared})
-    return len(shared)
 
 
 def _channels_last(net: StagedNet) -> StagedNet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from model_store.store import EMBEDDED, ArtifactNotFound, Store, with_policy
+from model_store.store import EMBEDDED, Store, with_policy
 from service.cli.options import (
     DataOption,
     Failure,
@@ -24,6 +24,7 @@ from service.cli.options import (
     show_json,
     training_extra,
 )
+from service.cli.recipes import named_recipe, start_of, teacher_of
 
 if TYPE_CHECKING:
     from model_store.nets.staged import StagedNet
@@ -61,7 +62,7 @@ def train(
     with training_extra():
         from model_store.training.data import load_split
         from model_store.training.publish import make_artifact
-    chosen = _recipe(recipe, epochs)
+    chosen = named_recipe(recipe, epochs)
     published = runs / recipe / "published"
     if published.exists():
         console.print(f"already published as {published.read_text()}")
@@ -71,13 +72,17 @@ def train(
     run = _prepare(chosen, split.train, runs, recipe, store, seed=seed, compile_net=compile_net)
     with progress() as show:
         _train_epochs(run, split, show, minutes)
-        if not (run.done and publish and run.accelerator.is_main_process):
+        if not (run.done and run.accelerator.is_main_process):
+            return
+        net = run.averaged_net()
+        if not publish:
+            _print_accuracies(run, net, split.held_out)
             return
         folder = Store(store)
         manifest, weights, calibration = make_artifact(
             artifact,
             folder.next_version(artifact),
-            run.averaged_net().cpu(),
+            net.cpu(),
             chosen,
             split,
             seed=seed,
@@ -85,6 +90,7 @@ def train(
             command=f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
             + ("" if epochs is None else f" --epochs {epochs}"),
             report=show,
+            teacher_sha256=run.teacher_sha256,
         )
     folder.publish(manifest, weights)
     _write_report(runs / recipe / "calibration.json", calibration.report)
@@ -92,43 +98,24 @@ def train(
     console.print(f"published {manifest.name}@{manifest.version}, policy {manifest.policy.id}")
 
 
-def _recipe(name: str, epochs: int | None) -> Recipe:
-    """The recipe called ``name``, perhaps at another length."""
-    from model_store.training.recipes import RECIPES
-
-    if name not in RECIPES:
-        raise Failure(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
-    try:
-        return RECIPES[name] if epochs is None else RECIPES[name].changed(epochs=epochs)
-    except ValueError as error:
-        raise Failure(f"--epochs {epochs}: {error}") from error
-
-
 def _prepare(
     recipe: Recipe, rows: Rows, runs: Path, name: str, store: Path, *, seed: int, compile_net: bool
 ) -> Run:
     """The run of ``recipe``, with the artifact it starts from and its teacher."""
-    from model_store.training.checkpoint import load_average
     from model_store.training.train import Run
 
-    start = None if recipe.start is None else _start(store, recipe.start)
     try:
-        teacher = None
-        if recipe.teacher is not None:
-            teacher = load_average(_recipe(recipe.teacher, None), runs / recipe.teacher)
         return Run(
-            recipe, rows, runs / name, seed=seed, compile_net=compile_net, start=start, teacher=teacher
+            recipe,
+            rows,
+            runs / name,
+            seed=seed,
+            compile_net=compile_net,
+            start=start_of(recipe, store),
+            teacher=teacher_of(recipe, runs),
         )
     except ValueError as error:
         raise Failure(str(error)) from error
-
-
-def _start(store: Path, model: str) -> StagedNet:
-    """The network of ``model`` in ``store`` or, if it has none, among the embedded ones."""
-    try:
-        return load_artifact(store, model).net
-    except ArtifactNotFound:
-        return load_artifact(EMBEDDED, model).net
 
 
 def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | None) -> None:
@@ -146,14 +133,13 @@ def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | Non
             )
         )
         if run.epoch % 5 == 0 and not run.done and run.accelerator.is_main_process:
-            _print_accuracies(run, split.calibration)
+            _print_accuracies(run, run.averaged_net(), split.calibration)
 
 
-def _print_accuracies(run: Run, rows: Rows) -> None:
-    """A line on standard error: what every exit of the averaged network gets right."""
+def _print_accuracies(run: Run, net: StagedNet, rows: Rows) -> None:
+    """A line on standard error: what every exit of the averaged network ``net`` gets right."""
     from model_store.training.scores import EagerRunner, collect_path
 
-    net = run.averaged_net()
     scores = collect_path(EagerRunner(net, run.recipe.mean, run.recipe.std), range(net.stages), rows)
     shares = "  ".join(f"{share:.2%}" for share in scores.correct.mean(axis=1))
     Console(stderr=True).print(f"epoch {run.epoch}, {run.seconds:.0f} s: {shares}")
@@ -178,18 +164,20 @@ def means(
     unknown = set(only or ()) - set(MEANS)
     if unknown:
         raise Failure(f"unknown means: {', '.join(sorted(unknown))}; known: {'; '.join(MEANS)}")
-    split = load_split(data)
-    folder = runs / f"means-{recipe}-{rows}x{epochs}-{seed}"
+    base, split = named_recipe(recipe), load_split(data)
+    some = split.train.slice(0, rows)
+    names, teacher = _feasible(base, some, epochs, only, runs)
     with progress() as show:
         results = compare_means(
-            _recipe(recipe, None),
-            split.train.slice(0, rows),
+            base,
+            some,
             split.held_out,
-            folder,
+            runs / f"means-{recipe}-{rows}x{epochs}-{seed}",
             epochs,
-            tuple(only or MEANS),
+            names,
             seed=seed,
             compile_net=compile_net,
+            teacher=teacher,
             report=lambda name, p: show(
                 f"{name}: loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
                 p.epoch * p.steps + p.step,
@@ -200,6 +188,31 @@ def means(
         show_json([result.model_dump(mode="json") for result in results])
     else:
         show_means(results)
+
+
+def _feasible(
+    base: Recipe, rows: Rows, epochs: int, only: list[str] | None, runs: Path
+) -> tuple[tuple[str, ...], StagedNet | None]:
+    """The means to compare and their teacher; unasked, those about a teacher need its finished run."""
+    from model_store.training.means import MEANS, needs_teacher, recipe_of
+    from model_store.training.start import check_fit
+
+    names, teacher = tuple(only or MEANS), None
+    try:
+        if any(map(needs_teacher, names)):
+            teacher = teacher_of(base, runs)
+    except ValueError as error:
+        if only:
+            raise Failure(str(error)) from error
+        Console(stderr=True).print(f"without what needs a teacher: {error}")
+    if teacher is None and not only:
+        names = tuple(name for name in names if not needs_teacher(name))
+    try:
+        for name in names:
+            check_fit(recipe_of(name, base, epochs), rows, 1, None, teacher if needs_teacher(name) else None)
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    return names, teacher
 
 
 def calibrate(

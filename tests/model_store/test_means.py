@@ -12,7 +12,7 @@ from model_store.training.means import MEANS, compare_means, recipe_of
 from model_store.training.recipes import RECIPES, Recipe
 from model_store.training.train import Progress
 
-BASE = RECIPES["cifar100-fusion"]
+BASE = RECIPES["cifar100-fusion"].changed(teacher="any", teacher_weight=0.7, teacher_once=True)
 
 
 def changes(recipe: Recipe, other: Recipe) -> set[str]:
@@ -24,7 +24,14 @@ def test_each_entry_changes_what_it_says_and_nothing_else(name: str) -> None:
     against, wanted = MEANS[name]
     assert against is not None
     found = changes(recipe_of(name, BASE, 10), recipe_of(against, BASE, 10))
-    assert found == {"arguments" if change == "activation" else change for change in wanted}
+    named = {"arguments" if change == "activation" else change for change in wanted}
+    assert found == (named | {"teacher", "teacher_once"} if "teacher_weight" in named else named)
+
+
+def test_an_entry_about_a_teacher_needs_one() -> None:
+    untaught = BASE.changed(teacher=None, teacher_weight=0.0, teacher_once=False)
+    with pytest.raises(ValueError, match="needs a recipe with a teacher"):
+        recipe_of("Muon, EMA, teacher", untaught, 10)
 
 
 def test_all_are_of_one_length_and_start_from_nothing() -> None:

