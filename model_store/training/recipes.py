@@ -183,7 +183,7 @@ RECIPES: Mapping[str, Recipe] = {
     "cifar10-fusion": _taught(
         10, _CIFAR10, start="cifar10-fusion@2", epochs=10, batch_size=256, muon_rate=0.03
     ),
-    "cifar100-fusion": _taught(100, _CIFAR100, start="cifar100-fusion@1", epochs=11, muon_rate=0.02),
+    "cifar100-fusion": _taught(100, _CIFAR100, start="cifar100-fusion@2", epochs=11, muon_rate=0.02),
     # The same for both networks and from nothing, to compare them.
     "cifar10-fusion-control": _staged("fusion", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
     "cifar10-msdnet-control": _staged("msdnet", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
