@@ -33,6 +33,7 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
 
     command: str = Field(description="Command line that made it.")
     recipe: Mapping[str, Any] = Field(description="Every field of the training recipe.")
+    start_sha256: str | None = Field(None, description="Of the encoded weights that training started from.")
     teacher_sha256: str | None = Field(None, description="Of the encoded weights of the recipe's teacher.")
     seed: int
     hardware: str = Field(description="Processor and number of cores, or accelerator.")

@@ -31,14 +31,19 @@ class Chance:
     """Source of everything random in one epoch, from seed and epoch alone: resuming repeats it."""
 
     def __init__(self, seed: int, epoch: int, device: torch.device, process: int = 0) -> None:
-        """Seed one generator for what is drawn per image, on ``device``, one for what is drawn per batch.
+        """Seed generators for what is drawn per image, on ``device``, per batch, and for the order of rows.
 
-        The former differs between processes, which see different images; the latter is the same for all.
+        The first differs between processes, which see different images; the others are the same for all.
         """
         mixed = seed * 100_003 + epoch
         self._device = device
         self._images = torch.Generator(device).manual_seed(mixed + 1_000_000_007 * process)
+        self._rows = torch.Generator().manual_seed(mixed + 500_000_003)
         self.batch = random.Random(mixed)
+
+    def order(self, count: int) -> Tensor:
+        """The numbers 0..``count`` - 1 in the order of this epoch, int64, on the CPU."""
+        return torch.randperm(count, generator=self._rows)
 
     def integers(self, stop: int, *shape: int) -> Tensor:
         """Whole numbers 0..``stop`` - 1, int64, on the device."""

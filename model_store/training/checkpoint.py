@@ -52,7 +52,7 @@ def load_average(recipe: Recipe, folder: Path) -> StagedNet:
     if state is None or recipe_of(state) != recipe or state["epoch"] < recipe.epochs:
         raise ValueError(
             f"{folder} holds no finished run of the recipe {folder.name}; train it first: "
-            f"exitramp train {folder.name} --no-publish"
+            f"exitramp train {folder.name} --no-publish --data DIR --runs {folder.parent}"
         )
     average: AveragedModel = AveragedModel(nets.build(recipe.network, recipe.arguments), use_buffers=True)
     average.load_state_dict(state["average"])

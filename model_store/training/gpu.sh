@@ -18,7 +18,7 @@ train() { # train RECIPE TASK [OPTION...]: until it is finished or the time is o
   shift 2
   ((left > 0)) || return 0
   "$python" -m service.cli train "$recipe" --data "$data/$task" --runs "$runs" --store "$store" \
-    --minutes "$((left / 60)).$((left % 60 * 10 / 6))" "$@" 2>&1 | sed "s/^/$recipe: /"
+    --minutes "$(printf '%d.%02d' $((left / 60)) $((left % 60 * 10 / 6)))" "$@" 2>&1 | sed "s/^/$recipe: /"
 }
 
 processes=()

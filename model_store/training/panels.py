@@ -7,6 +7,7 @@ in all panels (Okabe and Ito's palette, which colour-blind readers can tell apar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -127,9 +128,9 @@ def shares_panel(axes: Axes, evaluation: Evaluation) -> None:
             borderpad=0.2,
         )
         if end < budgets[-1]:
-            _mark(axes, end, "curve ends")
+            _mark(axes, end, "curve ends ", height=0.1, side="right")  # clear of the other and of the edge
     if evaluation.leavers is not None:
-        _mark(axes, evaluation.leavers.budget / 1e6, "images shown")
+        _mark(axes, evaluation.leavers.budget / 1e6, " images shown", height=0.03, side="left")
     axes.set_ylim(0, 100)
     frame(axes, "Where images leave", "mean budget, M multiply-adds")
 
@@ -146,11 +147,11 @@ def frame(axes: Axes, name: str, x_label: str) -> None:
     axes.spines[["left", "bottom"]].set_color(GRID)
 
 
-def _mark(axes: Axes, budget: float, text: str) -> None:
-    """A dashed line at ``budget`` (M), named inside the panel."""
+def _mark(axes: Axes, budget: float, text: str, height: float, side: Literal["left", "right"]) -> None:
+    """A dashed line at ``budget`` (M), named inside the panel; ``side`` of the text touches it."""
     axes.axvline(budget, color="white", lw=1.2, ls=(0, (3, 2)))
     place = blended_transform_factory(axes.transData, axes.transAxes)
-    axes.text(budget, 0.03, f" {text}", transform=place, fontsize=8.5, color=INK, ha="left")
+    axes.text(budget, height, text, transform=place, fontsize=8.5, color=INK, ha=side)
 
 
 def _draw_published(axes: Axes, curve: PublishedCurve) -> None:

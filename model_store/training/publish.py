@@ -19,6 +19,7 @@ from model_store.training.calibrate import Calibration, calibrate
 from model_store.training.data import Split
 from model_store.training.recipes import Recipe
 from model_store.training.scores import EagerRunner, Scores, collect_path
+from model_store.training.train import Run
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -49,12 +50,8 @@ def make_artifact(
     net: StagedNet,
     recipe: Recipe,
     split: Split,
-    *,
-    seed: int,
-    duration_s: float,
-    command: str,
+    provenance: Provenance,
     report: OnProgress,
-    teacher_sha256: str | None = None,
 ) -> tuple[Manifest, bytes, Calibration]:
     """Calibrate a trained network and describe it.
 
@@ -88,24 +85,30 @@ def make_artifact(
             for stage, accuracy in zip(stages, accuracies, strict=True)
         ),
         policy=calibration.policy,
-        provenance=Provenance(
-            command=command,
-            recipe=recipe.model_dump(mode="json"),
-            teacher_sha256=teacher_sha256,
-            seed=seed,
-            hardware=hardware(),
-            duration_s=round(duration_s, 1),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            libraries={"python": platform.python_version(), "torch": str(torch.__version__)},
-            rows={
-                "train": split.train.source,
-                "calibration": split.calibration.source,
-                "budget_check": split.budget_check.source,
-            },
-        ),
+        provenance=provenance,
         weights_sha256=weights_sha256(weights),
     )
     return manifest, weights, calibration
+
+
+def provenance(run: Run, split: Split, command: str) -> Provenance:
+    """Where the network of the finished ``run`` comes from, trained by ``command`` on rows of ``split``."""
+    return Provenance(
+        command=command,
+        recipe=run.recipe.model_dump(mode="json"),
+        start_sha256=run.made_from.get("start"),
+        teacher_sha256=run.made_from.get("teacher"),
+        seed=run.seed,
+        hardware=hardware(),
+        duration_s=round(run.seconds, 1),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        libraries={"python": platform.python_version(), "torch": str(torch.__version__)},
+        rows={
+            "train": split.train.source,
+            "calibration": split.calibration.source,
+            "budget_check": split.budget_check.source,
+        },
+    )
 
 
 def hardware() -> str:

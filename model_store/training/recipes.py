@@ -22,8 +22,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     std: tuple[float, float, float] = Field(description="Per-channel standard deviation, 0..1.")
     start: str | None = Field(
         None,
-        description="What to start from where tensors agree: an artifact, NAME or NAME@VERSION, or "
-        "``imagenet``, the network's published weights.",
+        description="What to start from where tensors agree: an artifact, NAME@VERSION; another recipe's "
+        "finished run; or ``imagenet``, the network's published weights.",
     )
 
     frozen: tuple[str, ...] = Field(
@@ -72,6 +72,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         description="Ask the teacher once, about each image and its mirror image, instead of about each "
         "augmented batch: costs nothing during training, but crops are not matched.",
     )
+    teacher_with_start: bool = Field(
+        False,
+        description="The network that training starts from teaches too: the target is the mean of both "
+        "networks' logits. Of held-out rows EfficientNet-Lite0 got 74.7 %, cifar100-fusion@2 72.4 %, both "
+        "76.0 % (mirror images averaged, n = 5,000).",
+    )
     temperature: float = Field(2.0, gt=0, description="Softens both sides of a distillation.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Hurts the ranking of confidences if > 0.")
 
@@ -103,6 +109,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("teacher and teacher_weight need each other")
         if self.teacher_once and (self.teacher is None or self.mix > 0):
             raise ValueError("teacher_once needs a teacher, and a teacher has to see mixtures")
+        if self.teacher_with_start and None in (self.teacher, self.start):
+            raise ValueError("teacher_with_start needs a teacher and a start")
         return self
 
     def changed(self, **changes: Any) -> Recipe:
@@ -136,6 +144,9 @@ _TEACHER: dict[str, Any] = {
 }
 
 
+_FROM_IMAGENET: dict[str, Any] = {"start": "imagenet", "epochs": 3, "learning_rate": 0.02}
+
+
 def _staged(network: str, classes: int, task: Mapping[str, Any], **rest: Any) -> Recipe:
     arguments = {"num_classes": classes, "activation": "relu"}
     return Recipe(network=network, arguments=arguments, **task, **rest)
@@ -153,42 +164,49 @@ def _full(classes: int, task: Mapping[str, Any]) -> Mapping[str, Recipe]:
     }
 
 
-def _taught(classes: int, task: Mapping[str, Any], **rest: Any) -> Recipe:
-    """What two cores afford in an hour or two: go on from an embedded version, taught by a teacher."""
-    teacher = f"{task['task']}-teacher-cpu"
-    taught = {"teacher": teacher, "teacher_weight": 0.7, "teacher_once": True}
+def _taught(classes: int, task: Mapping[str, Any], teacher: str, **rest: Any) -> Recipe:
+    """What two cores afford in an hour or two: go on from an embedded version, which teaches too."""
+    taught = {
+        "teacher": teacher,
+        "teacher_with_start": True,
+        "teacher_weight": 0.7,
+        "teacher_once": True,
+    }
     return _staged("fusion", classes, task, **taught, **_CPU, **rest)
 
 
-def _cpu_teacher(classes: int, task: Mapping[str, Any]) -> Recipe:
+def _cpu_teacher(classes: int, side: int, task: Mapping[str, Any], **rest: Any) -> Recipe:
     """A teacher that two cores afford: ImageNet weights, all but the first blocks fine-tuned."""
     return Recipe(
         network="efficientnet_lite0",
-        arguments={"num_classes": classes, "side": 96},
-        start="imagenet",
+        arguments={"num_classes": classes, "side": side},
         frozen=tuple(f"blocks.0.layers.{number}." for number in range(4)),
         optimizer="sgd",
-        learning_rate=0.02,
         weight_decay=1e-4,
         clip_norm=5.0,
-        epochs=3,
         batch_size=64,
         warmup_epochs=0.1,
         ema_decay=0.0,
         **task,
+        **rest,
     )
 
 
 RECIPES: Mapping[str, Recipe] = {
     "cifar10-fusion": _taught(
-        10, _CIFAR10, start="cifar10-fusion@2", epochs=10, batch_size=256, muon_rate=0.03
+        10, _CIFAR10, "cifar10-teacher-128px", start="cifar10-fusion@2", epochs=11, muon_rate=0.02
     ),
-    "cifar100-fusion": _taught(100, _CIFAR100, start="cifar100-fusion@2", epochs=11, muon_rate=0.02),
+    "cifar100-fusion": _taught(
+        100, _CIFAR100, "cifar100-teacher-cpu", start="cifar100-fusion@2", epochs=8, muon_rate=0.02
+    ),
     # The same for both networks and from nothing, to compare them.
     "cifar10-fusion-control": _staged("fusion", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
     "cifar10-msdnet-control": _staged("msdnet", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
-    "cifar10-teacher-cpu": _cpu_teacher(10, _CIFAR10),
-    "cifar100-teacher-cpu": _cpu_teacher(100, _CIFAR100),
+    "cifar10-teacher-cpu": _cpu_teacher(10, 96, _CIFAR10, **_FROM_IMAGENET),
+    "cifar100-teacher-cpu": _cpu_teacher(100, 96, _CIFAR100, **_FROM_IMAGENET),
+    "cifar10-teacher-128px": _cpu_teacher(
+        10, 128, _CIFAR10, start="cifar10-teacher-cpu", epochs=2, learning_rate=0.01
+    ),
     **_full(10, _CIFAR10),
     **_full(100, _CIFAR100),
 }

@@ -13,27 +13,22 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model_store import nets
 from model_store.nets.staged import StagedNet
 from model_store.store import encode_weights, weights_sha256
 from model_store.training.augment import Augmentation, Chance
 from model_store.training.checkpoint import read_checkpoint, recipe_of, write_checkpoint
+from model_store.training.clean import CleanRows
 from model_store.training.data import Rows
 from model_store.training.losses import balance_gradients, total_loss
 from model_store.training.optimizers import Optimizers, rate_share
 from model_store.training.recipes import Recipe
 from model_store.training.start import adopt_weights, check_fit, freeze
-from model_store.training.teaching import last_logits, mirrored_logits, remembered
+from model_store.training.teaching import Teaching, check_origin
 
 logger = logging.getLogger(__name__)
-
-BATCH_NORM_ROWS = 10_000
-"""Training images from which BatchNorm statistics are estimated anew."""
-
-CLEAN_BATCH = 250
-"""Images at a time where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Run:
     """One training run and its checkpoint.
 
     The network trained with gradient steps is ``net``; what is published is ``average``, its moving average.
-    ``teacher_sha256`` tells which teacher, as its own run left it.
+    ``made_from`` holds the SHA-256 of the weights of ``start`` and ``teacher``, where there are such.
     """
 
     def __init__(
@@ -90,9 +85,14 @@ class Run:
         if start is not None and adopt_weights(net, start) == 0:
             raise ValueError(f"{recipe.start} shares no tensor with the network {recipe.network}")
         freeze(net, recipe.frozen)
-        self.net = _channels_last(net.to(self.device))
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
         self.augmentation = Augmentation(recipe, self.device)
-        self.teacher_sha256 = None if teacher is None else weights_sha256(encode_weights(teacher))
+        self._clean = CleanRows(self.rows, self.augmentation, self.accelerator, seed)
+        self.made_from = {
+            role: weights_sha256(encode_weights(given))
+            for role, given in (("start", start), ("teacher", teacher))
+            if given is not None
+        }
         self.average: AveragedModel = AveragedModel(
             net,
             multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay),  # type: ignore[no-untyped-call]
@@ -103,7 +103,7 @@ class Run:
         self.epoch = 0
         self.seconds = 0.0
         self._resume()
-        self._teacher, self._hints = self._ready_to_teach(teacher)
+        self._teachers = self._teaching(start, teacher)
         wrapped: nn.Module = self.accelerator.prepare_model(net)
         # CUDA graphs, because training is launch-bound there; one graph for each of the two image sizes.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
@@ -123,47 +123,27 @@ class Run:
         """
         net = copy.deepcopy(self.average.module)
         assert isinstance(net, StagedNet)
-        self._estimate_batch_norm(net)
+        self._clean.estimate_batch_norm(net)
         return net
 
-    def _ready_to_teach(self, teacher: StagedNet | None) -> tuple[StagedNet | None, Tensor | None]:
-        """The teacher with its statistics in order, or what it said if it is asked once."""
+    def _teaching(self, start: StagedNet | None, teacher: StagedNet | None) -> Teaching | None:
+        """Who teaches, ready to be asked; nobody once all epochs are trained."""
         if teacher is None or self.done:
-            return None, None
-        teacher = _channels_last(copy.deepcopy(teacher).to(self.device))
-        if not self.recipe.teacher_once:
-            self._estimate_batch_norm(teacher)
-            return teacher, None
-        with self.accelerator.main_process_first():  # the others read what the main one wrote
-            origin = {"teacher": str(self.teacher_sha256), "rows": self.rows.source}
-            hints = remembered(self.folder, origin, lambda: self._asked_once(teacher))
-        return None, hints.to(self.device)
-
-    def _asked_once(self, teacher: StagedNet) -> Tensor:
-        """The logits of ``teacher`` on all training rows, (N, num_classes)."""
-        logger.info("asking the teacher", extra={"images": len(self.rows)})
-        self._estimate_batch_norm(teacher)
-        views = map(self.augmentation.normalised, torch.split(self.rows.images, CLEAN_BATCH))
-        return torch.cat([mirrored_logits(teacher, view) for view in views])
-
-    def _estimate_batch_norm(self, net: StagedNet) -> None:
-        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))
-        clean = (
-            self.augmentation.normalised(self.rows.images[chosen.to(self.device)])
-            for chosen in torch.split(order[:BATCH_NORM_ROWS], CLEAN_BATCH)
-        )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16()):
-            update_bn(clean, net)
-        net.eval()
+            return None
+        nets_by_role = {"teacher": teacher, "start": start if self.recipe.teacher_with_start else None}
+        teachers = {role: net for role, net in nets_by_role.items() if net is not None}
+        origin = {"rows": self.rows.source} | {role: self.made_from[role] for role in teachers}
+        remember_in = self.folder if self.recipe.teacher_once else None
+        return Teaching(teachers.values(), self._clean, self.accelerator, remember_in, origin)
 
     def train_epoch(self, report: Callable[[Progress], None] = lambda _: None) -> None:
-        """Train one more epoch and write the checkpoint; interrupted, nothing of the epoch is kept."""
+        """Train one more epoch and write the checkpoint; interrupted, nothing of the epoch is on disk."""
         started_s = time.perf_counter()
         self.net.train()
         chance = Chance(self.seed, self.epoch, self.device, self.accelerator.process_index)
         small = self.epoch < self.recipe.small_epochs
         window = self.recipe.small_px if small else self.rows.images.shape[2]
-        for step, chosen in enumerate(self._order()):
+        for step, chosen in enumerate(self._order(chance)):
             loss = self._step(chosen, window, chance, step)
             if step % 10 == 9 or step + 1 == self.steps_per_epoch:
                 rate = (step + 1) * self.recipe.batch_size / (time.perf_counter() - started_s)
@@ -174,10 +154,9 @@ class Run:
         if self.accelerator.is_main_process:
             write_checkpoint(self.folder, self._state())
 
-    def _order(self) -> Iterator[Tensor]:
+    def _order(self, chance: Chance) -> Iterator[Tensor]:
         """What this process trains on in this epoch: row numbers, a batch at a time."""
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = torch.randperm(len(self.rows), generator=generator).to(self.device)
+        order = chance.order(len(self.rows)).to(self.device)
         share = self.recipe.batch_size // self.accelerator.num_processes
         first = self.accelerator.process_index * share
         for batch in torch.split(order, self.recipe.batch_size)[: self.steps_per_epoch]:
@@ -187,31 +166,24 @@ class Run:
         """One gradient step on the rows ``chosen``; returns the loss."""
         images, labels = self.rows.images[chosen], self.rows.labels[chosen]
         batch, targets = self.augmentation(images, labels, window, chance)
-        loss = total_loss(self._forward(batch), targets, self.recipe, self._taught(batch, chosen))
+        said = self._teachers.logits(batch, chosen) if self._teachers else None
+        loss = total_loss(self._forward(batch), targets, self.recipe, said)
         self.accelerator.backward(loss)
         if self.recipe.equilibrium:
             balance_gradients(self.net)
         if self.recipe.clip_norm > 0:
             self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        done = self.epoch * self.steps_per_epoch + step
-        self.optimizers.step(rate_share(done, self.recipe, self.steps_per_epoch))
+        steps_done = self.epoch * self.steps_per_epoch + step
+        self.optimizers.step(rate_share(steps_done, self.recipe, self.steps_per_epoch))
         self.average.update_parameters(self.net)
         return loss.detach()
-
-    def _taught(self, batch: Tensor, chosen: Tensor) -> Tensor | None:
-        """What the teacher, if there is one, says about the batch made of the rows ``chosen``."""
-        if self._hints is not None:
-            return self._hints[chosen]
-        if self._teacher is None:
-            return None
-        with self.accelerator.autocast():
-            return last_logits(self._teacher, batch)
 
     def _state(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.model_dump_json(),
             "seed": self.seed,
             "rows": self.rows.source,
+            "made_from": self.made_from,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "net": self.net.state_dict(),
@@ -229,6 +201,7 @@ class Run:
                 f"{self.folder} holds the checkpoint of another recipe, seed or data set; "
                 "choose another folder or remove it"
             )
+        check_origin(self.folder, state.get("made_from", {}), self.made_from)
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
@@ -244,7 +217,3 @@ def has_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported())
-
-
-def _channels_last(net: StagedNet) -> StagedNet:
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # stubs

@@ -25,11 +25,15 @@ def named_recipe(name: str, epochs: int | None = None) -> Recipe:
         raise Failure(f"--epochs {epochs}: {error}") from error
 
 
-def start_of(recipe: Recipe, store: Path) -> StagedNet | None:
-    """What ``recipe`` starts from: ImageNet weights, an artifact of ``store`` or else an embedded one.
+def start_of(recipe: Recipe, store: Path, runs: Path) -> StagedNet | None:
+    """What ``recipe`` starts from: ImageNet weights, a finished run among ``runs``, or an artifact.
+
+    An artifact, NAME@VERSION, is looked for in ``store``, then among the embedded ones.
 
     Raises:
-        ValueError: There are no ImageNet weights for it.
+        ValueError: There are no ImageNet weights for it, or no finished run.
+        StoreError: There is no such artifact.
+        Failure: A name without a version is no recipe.
     """
     from model_store.training.start import IMAGENET, imagenet_net
 
@@ -37,6 +41,8 @@ def start_of(recipe: Recipe, store: Path) -> StagedNet | None:
         return None
     if recipe.start == IMAGENET:
         return imagenet_net(recipe)
+    if "@" not in recipe.start:
+        return _finished_run(recipe.start, runs)
     try:
         return load_artifact(store, recipe.start).net
     except ArtifactNotFound:
@@ -49,8 +55,10 @@ def teacher_of(recipe: Recipe, runs: Path) -> StagedNet | None:
     Raises:
         ValueError: That run is not there or not finished.
     """
+    return None if recipe.teacher is None else _finished_run(recipe.teacher, runs)
+
+
+def _finished_run(name: str, runs: Path) -> StagedNet:
     from model_store.training.checkpoint import load_average
 
-    if recipe.teacher is None:
-        return None
-    return load_average(named_recipe(recipe.teacher), runs / recipe.teacher)
+    return load_average(named_recipe(name), runs / name)

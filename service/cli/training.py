@@ -61,7 +61,7 @@ def train(
     """
     with training_extra():
         from model_store.training.data import load_split
-        from model_store.training.publish import make_artifact
+        from model_store.training.publish import make_artifact, provenance
     chosen = named_recipe(recipe, epochs)
     published = runs / recipe / "published"
     if published.exists():
@@ -79,18 +79,16 @@ def train(
             _print_accuracies(run, net, split.held_out)
             return
         folder = Store(store)
+        command = f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
+        command += "" if epochs is None else f" --epochs {epochs}"
         manifest, weights, calibration = make_artifact(
             artifact,
             folder.next_version(artifact),
             net.cpu(),
             chosen,
             split,
-            seed=seed,
-            duration_s=run.seconds,
-            command=f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
-            + ("" if epochs is None else f" --epochs {epochs}"),
+            provenance(run, split, command),
             report=show,
-            teacher_sha256=run.teacher_sha256,
         )
     folder.publish(manifest, weights)
     _write_report(runs / recipe / "calibration.json", calibration.report)
@@ -111,7 +109,7 @@ def _prepare(
             runs / name,
             seed=seed,
             compile_net=compile_net,
-            start=start_of(recipe, store),
+            start=start_of(recipe, store, runs),
             teacher=teacher_of(recipe, runs),
         )
     except ValueError as error:

@@ -29,7 +29,7 @@ def test_each_entry_changes_what_it_says_and_nothing_else(name: str) -> None:
 
 
 def test_an_entry_about_a_teacher_needs_one() -> None:
-    untaught = BASE.changed(teacher=None, teacher_weight=0.0, teacher_once=False)
+    untaught = RECIPES["cifar10-fusion-control"]
     with pytest.raises(ValueError, match="needs a recipe with a teacher"):
         recipe_of("Muon, EMA, teacher", untaught, 10)
 

