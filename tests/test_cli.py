@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from model_store.store import EMBEDDED, Store
 from service.settings import Settings
 
 
-def exitramp(*arguments: str) -> subprocess.CompletedProcess[str]:
+def exitramp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "exitramp"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
+    )
 
 
 def test_models_lists_the_embedded_artifacts_with_their_exits() -> None:
@@ -44,6 +47,13 @@ def test_errors_are_one_line_and_a_failing_exit_code(tmp_path: Path) -> None:
         assert done.returncode == 1 and done.stdout == "", arguments
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("exitramp: ") and told in line
+
+
+def test_a_list_that_is_not_json_is_one_line() -> None:
+    done = exitramp("serve", EXITRAMP_MODELS="cifar10-fusion")
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("exitramp: EXITRAMP_") and '"models"' in line and '["cifar10-fusion"]' in line
 
 
 def test_help_names_every_command() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from model_store.policy import UnaffordableError
 from model_store.store import StoreError
 from model_store.training.data import DataError
 from service.cli import evaluation, serving, training
@@ -36,6 +37,6 @@ def main(run: Callable[[], Any] = app) -> None:
     """Run the command line; a known failure is one line on standard error and exit code 1."""
     try:
         run()
-    except (Failure, StoreError, DataError) as error:
+    except (Failure, StoreError, DataError, UnaffordableError) as error:
         sys.stderr.write(f"exitramp: {error}\n")
         sys.exit(1)

@@ -80,6 +80,10 @@ def evaluate(
     manifest = artifact.manifest
     budgets, limits = _numbers("--budget", budget), _numbers("--limit", limit)
     rows = load(data, "test") if part == "test" else load_split(data).budget_check
+    if len(rows.classes) != len(manifest.classes):
+        raise Failure(
+            f"{data}: {len(rows.classes)} classes, but {manifest.name} knows {len(manifest.classes)}"
+        )
     controls = _controls(control or [], rows, plot)
     runner = make_executor(artifact, executor, threads=0)
     with progress() as show:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from model_store.store import EMBEDDED, Store
 from service.cli.options import Failure, JsonOption, StoreOption, show_json
@@ -20,6 +21,8 @@ def serve() -> None:
         first = error.errors()[0]
         name = "_".join(map(str, first["loc"][:1])).upper()
         problem = f"EXITRAMP_{name}: {first['msg']}"
+    except SettingsError as error:
+        problem = f"EXITRAMP_*: {error}; lists are JSON, e.g. '[\"cifar10-fusion\"]'"
     except KeysFileError as error:
         problem = str(error)
     if problem is not None:

@@ -138,3 +138,15 @@ def test_outcomes_are_told_row_by_row_under_any_constraint(
     assert len(outcomes) == 40 and all(0 <= label < 10 for label, _, _ in outcomes)
     assert exits == {4} if options == ("--limit", "1G") else exits <= {1, 2, 4}
     assert len({flops for _, _, flops in outcomes}) == len(exits)
+
+
+def test_images_of_other_classes_and_budgets_below_the_cheapest_exit_are_refused(
+    exitramp: CommandLine, small_store: SmallStore, tmp_path: Path
+) -> None:
+    command = ("evaluate", "small", "--store", str(small_store.root), "--executor", "torch")
+    assert "below the cheapest exit" in refused(exitramp(*command, "--budget", "1"))
+    lonely = tmp_path / "lonely"
+    (lonely / "test" / "cat").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(lonely / "test" / "cat" / "0.png")
+    other = CliRunner().invoke(app, [*command, "--data", str(lonely)])
+    assert "1 classes, but small knows 10" in refused(other)
