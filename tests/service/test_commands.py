@@ -13,18 +13,12 @@ from typer.testing import CliRunner
 
 from model_store.store import Store, encode_weights, weights_sha256
 from model_store.training.checkpoint import load_average
-from model_store.training.recipes import Recipe
+from model_store.training.recipes import RECIPES
 from service.cli import app
 
-SMALL = Recipe(
-    task="cifar10",
-    network="fusion",
-    arguments={"num_classes": 10, "channels": 8, "growth": 4, "layers_per_block": [1, 1]},
-    mean=(0.5, 0.5, 0.5),
-    std=(0.25, 0.25, 0.25),
-    epochs=1,
-    batch_size=32,
-    warmup_epochs=0,
+TINY = {"num_classes": 10, "channels": 8, "growth": 4, "layers_per_block": [1, 1]}
+SMALL = RECIPES["cifar10-fusion-control"].changed(
+    arguments=TINY, epochs=1, small_epochs=0, warmup_epochs=0, batch_size=32
 )
 TAUGHT = {"teacher": "tutor", "teacher_weight": 0.5, "teacher_with_start": True, "teacher_once": True}
 
