@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from model_store.nets.efficientnet import efficientnet
 from model_store.nets.efficientnet_lite import efficientnet_lite0
 from model_store.nets.fusion import fusion
+from model_store.nets.mobilenet import mobilenet_v1, mobilenet_v2
 from model_store.nets.msdnet import msdnet
+from model_store.nets.multi_classifier import densenet_mc, resnet_mc
+from model_store.nets.ranet import ranet
+from model_store.nets.resnet import resnet
 from model_store.nets.staged import StagedNet
+from model_store.nets.torchvision_nets import torchvision_net
+from model_store.nets.vggnet5 import vggnet5
 from model_store.nets.wide_resnet import wide_resnet
 
 NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
+    "densenet_mc": densenet_mc,
+    "efficientnet": efficientnet,
     "efficientnet_lite0": efficientnet_lite0,
     "fusion": fusion,
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
     "msdnet": msdnet,
+    "ranet": ranet,
+    "resnet": resnet,
+    "resnet_mc": resnet_mc,
+    "torchvision": torchvision_net,
+    "vggnet5": vggnet5,
     "wide_resnet": wide_resnet,
 }
 

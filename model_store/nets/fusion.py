@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from model_store.nets.layers import Activation, Bottleneck, ConvUnit
+from model_store.nets.layers import Activation, Bottleneck, ConvUnit, PooledLinear
 from model_store.nets.multiscale import CHANNEL_FACTORS, multiscale
 from model_store.nets.staged import Features, StagedNet
 
@@ -75,22 +75,16 @@ class FusionLayer(nn.Module):
         return tuple(grown)
 
 
-class Head(nn.Module):
+class Head(PooledLinear):
     """Classifier on the coarsest scale: 3x3 stride 2 to 128, 1x1 to 128, global average pool, linear."""
 
     def __init__(self, channels: int, num_classes: int, activation: Activation, width: int = 128) -> None:
         """Build for ``channels`` at the coarsest scale."""
-        super().__init__()
-        self.convs = nn.Sequential(
+        convs = nn.Sequential(
             ConvUnit(channels, width, 3, activation=activation, stride=2),
             ConvUnit(width, width, 1, activation=activation),
         )
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, features: Features) -> Tensor:
-        """Logits, float32 (B, num_classes)."""
-        logits: Tensor = self.linear(self.convs(features[-1]).mean(dim=(2, 3)))
-        return logits
+        super().__init__(width, num_classes, convs=convs)
 
 
 def fusion(

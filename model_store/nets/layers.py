@@ -62,14 +62,36 @@ class Bottleneck(nn.Sequential):
 
 
 class PooledLinear(nn.Module):
-    """Global average pool and linear layer."""
+    """Global average pool and linear layer: the head that class-activation maps can be read from."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
-        """Build for ``channels`` of the last features."""
+    def __init__(
+        self, channels: int, num_classes: int, *, convs: nn.Module | None = None, dropout: float = 0.0
+    ) -> None:
+        """Build for ``channels`` of what is pooled: the last features, or what ``convs`` make of them."""
         super().__init__()
+        self.convs = convs if convs is not None else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, num_classes)
+
+    def maps(self, features: Features) -> Tensor:
+        """What is pooled, float32 (B, C, h, w)."""
+        maps: Tensor = self.convs(features[-1])
+        return maps
 
     def forward(self, features: Features) -> Tensor:
         """Logits, float32 (B, num_classes)."""
-        logits: Tensor = self.linear(features[-1].mean(dim=(2, 3)))
+        logits: Tensor = self.linear(self.dropout(self.maps(features).mean(dim=(2, 3))))
         return logits
+
+
+class Trunk(nn.Module):
+    """Modules in sequence as the one block of a network with one exit."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        """Keep ``layers``."""
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, features: Features) -> Features:
+        """Images, float32 (B, 3, H, W), to maps (B, C, h, w)."""
+        return (self.layers(features[0]),)

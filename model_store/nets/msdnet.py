@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from model_store.nets.layers import Activation, Bottleneck, ConvUnit
+from model_store.nets.layers import Activation, Bottleneck, ConvUnit, PooledLinear
 from model_store.nets.multiscale import CHANNEL_FACTORS, multiscale
 from model_store.nets.staged import Features, StagedNet
 
@@ -97,7 +97,7 @@ class DenseLayer(nn.Module):
         )
 
 
-class Head(nn.Module):
+class Head(PooledLinear):
     """Classifier on the coarsest scale: two 3x3 units of stride 2, average over what is left, linear.
 
     32 pixels leave 2x2 there, and the average is the 2x2 pooling of the paper.
@@ -105,17 +105,11 @@ class Head(nn.Module):
 
     def __init__(self, channels: int, width: int, num_classes: int, activation: Activation) -> None:
         """Build for ``channels`` at the coarsest scale and units of ``width`` channels."""
-        super().__init__()
-        self.convs = nn.Sequential(
+        convs = nn.Sequential(
             ConvUnit(channels, width, 3, activation=activation, stride=2),
             ConvUnit(width, width, 3, activation=activation, stride=2),
         )
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, features: Features) -> Tensor:
-        """Logits, float32 (B, num_classes)."""
-        logits: Tensor = self.linear(self.convs(features[-1]).mean(dim=(2, 3)))
-        return logits
+        super().__init__(width, num_classes, convs=convs)
 
 
 def layers_per_block(exits: int, base: int, step: int, step_mode: StepMode) -> tuple[int, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from model_store.store import EMBEDDED, Store
-from service.cli.options import Failure, JsonOption, StoreOption, show_json
+from service.cli.options import Failure, JsonOption, StoreOption, progress, show_json
 
 
 def serve() -> None:
@@ -29,8 +32,18 @@ def serve() -> None:
         raise Failure(problem)
 
 
-def models(store: StoreOption = EMBEDDED, as_json: JsonOption = False) -> None:
-    """List the artifacts of a store."""
+def models(
+    store: StoreOption = EMBEDDED,
+    zoo: Annotated[
+        bool,
+        typer.Option("--zoo", help="List instead all networks that can be built, with the papers' figures."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the artifacts of a store, or all networks that can be built."""
+    if zoo:
+        _list_zoo(as_json)
+        return
     from service.cli.tables import show_manifest
 
     manifests = [
@@ -43,3 +56,18 @@ def models(store: StoreOption = EMBEDDED, as_json: JsonOption = False) -> None:
         return
     for manifest in manifests:
         show_manifest(manifest)
+
+
+def _list_zoo(as_json: bool) -> None:
+    from model_store.nets.zoo import count_zoo, zoo
+    from service.cli.zoo_table import show_zoo
+
+    counted = []
+    with progress() as show:
+        for entry in count_zoo():
+            counted.append(entry)
+            show(entry.name, len(counted), len(zoo()))
+    if as_json:
+        show_json([entry.model_dump(mode="json") for entry in counted])
+    else:
+        show_zoo(counted)

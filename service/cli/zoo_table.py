@@ -1,0 +1,49 @@
+"""The zoo as a table on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from service.cli.options import console
+
+if TYPE_CHECKING:
+    from model_store.nets.zoo import Counted
+
+
+def show_zoo(entries: Sequence[Counted]) -> None:
+    """Print one network a row, its papers' figures beside ours; reasons for differences come below."""
+    table = Table(title="networks; FLOPs are multiply-adds of all blocks and heads")
+    for column in (
+        "network",
+        "exits",
+        "side",
+        "parameters, M",
+        "paper",
+        "MFLOPs",
+        "paper",
+        "at 224x224",
+        "why",
+    ):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    reasons: list[str] = []
+    for entry in entries:
+        paper = entry.paper
+        theirs = ("", "") if paper is None else (_millions(paper.parameters), _millions(paper.flops))
+        mark = ""
+        if paper is not None and paper.why is not None:
+            if paper.why not in reasons:
+                reasons.append(paper.why)
+            mark = str(reasons.index(paper.why) + 1)
+        flops = (_millions(entry.flops["native"]), theirs[1], _millions(entry.flops["224"]))
+        sizes = (str(entry.exits), str(entry.side), _millions(entry.parameters), theirs[0])
+        table.add_row(entry.name, *sizes, *flops, mark)
+    console.print(table)
+    for number, reason in enumerate(reasons, start=1):
+        console.print(f"{number}  {reason}", highlight=False)
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:,.4g}" if count < 1e9 else f"{count / 1e6:,.0f}"
