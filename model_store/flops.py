@@ -12,10 +12,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from model_store.nets.staged import Features, StagedNet
-
-COUNTED = (nn.Conv2d, nn.Linear)
-"""Layers whose multiply-adds count."""
+from model_store.nets.staged import COUNTED, Features, StagedNet
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from model_store.nets.cascade import cascade
 from model_store.nets.efficientnet import efficientnet
 from model_store.nets.efficientnet_lite import efficientnet_lite0
 from model_store.nets.fusion import fusion
@@ -19,6 +20,7 @@ from model_store.nets.vggnet5 import vggnet5
 from model_store.nets.wide_resnet import wide_resnet
 
 NETWORKS: Mapping[str, Callable[..., StagedNet]] = {
+    "cascade": lambda **arguments: cascade(build=build, **arguments),
     "densenet_mc": densenet_mc,
     "efficientnet": efficientnet,
     "efficientnet_lite0": efficientnet_lite0,

@@ -20,6 +20,10 @@ Features = tuple[Tensor, ...]
 """Batch-first tensors that one block hands to the next; for block 0 a one-tuple of images."""
 
 
+COUNTED = (nn.Conv2d, nn.Linear)
+"""Layers whose multiply-adds count as FLOPs."""
+
+
 class Span(NamedTuple):
     """Blocks ``first`` to ``last`` (0-based, inclusive) and the head of block ``last``."""
 

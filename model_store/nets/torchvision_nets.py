@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from model_store.nets.layers import PooledLinear, Trunk
-from model_store.nets.staged import Features, StagedNet
+from model_store.nets.staged import COUNTED, Features, StagedNet
+
+WITH_TRUNK = ("EfficientNet", "MNASNet", "MobileNetV2", "MobileNetV3", "ResNet", "ShuffleNetV2", "SqueezeNet")
+"""Torchvision's classes whose last child is a classifier behind a global pooling."""
 
 
 class PooledClassifier(nn.Module):
@@ -42,6 +45,14 @@ class MapClassifier(nn.Module):
         return logits.flatten(1)
 
 
+class GivenLogits(nn.Module):
+    """The head of a classifier that is one block as a whole."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits, float32 (B, num_classes), as they come."""
+        return features[-1]
+
+
 def torchvision_net(
     num_classes: int = 1000, *, architecture: str, small_input: bool = False, dropout: float | None = None
 ) -> StagedNet:
@@ -70,16 +81,25 @@ def torchvision_net(
 
 
 def take_apart(model: nn.Module) -> StagedNet:
-    """One block and one head from a torchvision classifier: its last child is the head, pooling is not kept.
+    """One block and one head from a torchvision classifier.
+
+    Where the pooling is global and the last child classifies, that is the head, and the block is the rest.
+    Other classifiers become the block as they are; its features are the logits.
 
     Raises:
-        ValueError: Its children are not a sequence that ends in a classifier.
+        ValueError: It has weights outside of convolutions and linear layers, whose FLOPs nobody would count.
     """
+    for name, parameter in model.named_parameters():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if parameter.ndim > 1 and not isinstance(owner, COUNTED):
+            raise ValueError(
+                f"{type(model).__name__} computes with {name} outside of convolutions and linear layers"
+            )
+    if type(model).__name__ not in WITH_TRUNK:
+        return StagedNet([Trunk(model)], [GivenLogits()])
     children = OrderedDict(model.named_children())
     children.pop("avgpool", None)
-    name, classifier = children.popitem()
-    if name not in ("fc", "classifier") or not children:
-        raise ValueError(f"{type(model).__name__} has no trunk and classifier that could be taken apart")
+    _, classifier = children.popitem()
     return StagedNet([Trunk(nn.Sequential(children))], [_head(classifier)])
 
 

@@ -16,7 +16,7 @@ from model_store.nets.staged import StagedNet
 from model_store.preprocess import InputSpec
 from model_store.store import encode_weights, weights_sha256
 from model_store.training.calibrate import Calibration, calibrate
-from model_store.training.data import Split
+from model_store.training.data import Rows, Split
 from model_store.training.recipes import Recipe
 from model_store.training.scores import EagerRunner, Scores, collect_path
 from model_store.training.train import Run
@@ -26,21 +26,22 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def calibrate_net(
-    net: StagedNet, spec: InputSpec, stages: tuple[StageFlops, ...], split: Split, report: OnProgress
+    net: StagedNet,
+    spec: InputSpec,
+    stages: tuple[StageFlops, ...],
+    calibration_rows: Rows,
+    check_rows: Rows,
+    report: OnProgress,
 ) -> tuple[Calibration, Scores]:
-    """Score the held-out rows with the reference executor and calibrate a policy on them.
+    """Score held-out rows with the reference executor and calibrate a policy on them.
 
     Returns:
         The calibration, and the scores on the budget-check rows.
     """
     runner = EagerRunner(net, spec.mean, spec.std)
     every = range(net.stages)
-    fit = collect_path(
-        runner, every, split.calibration, on_rows=lambda i, n: report("calibration rows", i, n)
-    )
-    check = collect_path(
-        runner, every, split.budget_check, on_rows=lambda i, n: report("budget-check rows", i, n)
-    )
+    fit = collect_path(runner, every, calibration_rows, on_rows=lambda i, n: report("calibration rows", i, n))
+    check = collect_path(runner, every, check_rows, on_rows=lambda i, n: report("budget-check rows", i, n))
     return calibrate(fit, check, stages, on_step=lambda i, n: report("policy", i, n)), check
 
 
@@ -69,7 +70,7 @@ def make_artifact(
     height, width = split.train.images.shape[2:]
     spec = InputSpec(height=height, width=width, mean=recipe.mean, std=recipe.std, resize=min(height, width))
     stages = count_stages(net, height, width)
-    calibration, check = calibrate_net(net, spec, stages, split, report)
+    calibration, check = calibrate_net(net, spec, stages, split.calibration, split.budget_check, report)
     accuracies = check.correct.mean(axis=1).tolist()
     weights = encode_weights(net)
     manifest = Manifest(

@@ -1,4 +1,4 @@
-"""The command line: ``exitramp serve | models | train | means | calibrate | evaluate``."""
+"""The command line: ``exitramp serve | models | train | means | calibrate | evaluate | import``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from model_store.policy import UnaffordableError
 from model_store.store import StoreError
 from model_store.training.data import DataError
-from service.cli import evaluation, serving, training
+from service.cli import evaluation, importing, serving, training
 from service.cli.options import Failure
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for command in (
     evaluation.evaluate,
 ):
     app.command()(command)
+app.command("import")(importing.import_model)
 
 
 def main(run: Callable[[], Any] = app) -> None:

@@ -229,7 +229,9 @@ def calibrate(
     manifest = artifact.manifest
     split = load_split(data)
     with progress() as show:
-        calibration, _ = calibrate_net(artifact.net, manifest.input, manifest.stages, split, show)
+        calibration, _ = calibrate_net(
+            artifact.net, manifest.input, manifest.stages, split.calibration, split.budget_check, show
+        )
     Store(store).replace_manifest(with_policy(manifest, calibration.policy))
     if report is not None:
         _write_report(report, calibration.report)
