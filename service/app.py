@@ -22,7 +22,8 @@ from service.errors import (
 )
 from service.limits import BodyLimit
 from service.observe import REQUEST_ID, Observed
-from service.routes import classify, health, models
+from service.routes import classify, explain, health, models
+from service.routes.answer import ClientLeft
 from service.settings import Settings
 from service.state import Service
 
@@ -59,7 +60,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         lifespan=lifespan,
     )
     app.state.service = service
-    for module in (classify, models, health):
+    for module in (classify, explain, models, health):
         app.include_router(module.router)
     _handle_errors(app)
     if "*" not in settings.trusted_hosts:
@@ -113,6 +114,6 @@ def _handle_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(classify.ClientLeft, on_client_left)
+    app.add_exception_handler(ClientLeft, on_client_left)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_failure)

@@ -13,6 +13,7 @@
     . UnsupportedMediaType  415 unsupported_media_type
     . UndecodableImage      422 undecodable_image
     . BudgetTooSmall        422 budget_too_small
+    . NotExplainable        422 not_explainable
     . HeadersTooLarge       431 headers_too_large
   * RetryLater - the same request succeeds after ``Retry-After`` seconds
     . QuotaExhausted        429 quota_exhausted
@@ -41,9 +42,6 @@ CODE_URN: Final = "urn:exitramp:error:"
 
 MEDIA_TYPE: Final = "application/problem+json"
 """Content type of every error, RFC 9457 section 6.1."""
-
-SHOWN_CHARACTERS: Final = 64
-"""Longest part of a client's value that a detail repeats."""
 
 
 class ServiceError(Exception):
@@ -159,6 +157,12 @@ class BudgetTooSmall(ClientError):
     status, code, title = 422, "budget_too_small", "Budget too small"
 
 
+class NotExplainable(ClientError):
+    """No class-activation map can be read from the head of the exit that answered."""
+
+    status, code, title = 422, "not_explainable", "Not explainable"
+
+
 class HeadersTooLarge(ClientError):
     """More header bytes or fields than the server takes."""
 
@@ -220,12 +224,6 @@ def from_image_error(error: CodedError) -> ServiceError:
     """A refused image, ``str(error)`` as its detail; ``InternalError`` for a code that no image can have."""
     known = _IMAGE_ERRORS.get(error.code)
     return InternalError() if known is None else known(str(error))
-
-
-def quoted(value: str) -> str:
-    """A client's value as details show it: quoted, clipped to ``SHOWN_CHARACTERS``, unprintables as ``?``."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in value[:SHOWN_CHARACTERS])
-    return f"'{shown}…'" if len(value) > SHOWN_CHARACTERS else f"'{shown}'"
 
 
 def problem(error: ServiceError, request_id: str | None = None) -> Response:

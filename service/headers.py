@@ -12,10 +12,13 @@ from functools import lru_cache
 from math import isfinite
 from typing import Final
 
-from service.errors import InvalidHeader, quoted
+from service.errors import InvalidHeader
 
 NUMBER_CHARACTERS: Final = 64
 """Longest number that is parsed; nobody means a longer one, and the cache holds whole texts."""
+
+SHOWN_CHARACTERS: Final = 64
+"""Longest part of a client's value that a detail repeats."""
 
 _NUMBER: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?([kMGT]?)")
 _EXPONENT: Final = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
@@ -173,3 +176,9 @@ def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
 def _shown(name: bytes, value: bytes) -> str:
     """A value as an error shows it."""
     return "a value not repeated here" if name == b"x-api-key" else quoted(value.decode("latin-1"))
+
+
+def quoted(value: str) -> str:
+    """A client's value as details show it: quoted, clipped to ``SHOWN_CHARACTERS``, unprintables as ``?``."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in value[:SHOWN_CHARACTERS])
+    return f"'{shown}…'" if len(value) > SHOWN_CHARACTERS else f"'{shown}'"

@@ -37,7 +37,8 @@ def import_model(
         imported = _imported(kind, names, weights, store)
     except ImportFailure as error:
         raise Failure(str(error)) from error
-    policy, rows = uncalibrated_policy(imported.stages, imported.accuracies), {}
+    policy = uncalibrated_policy(imported.stages, imported.accuracies)
+    rows: dict[str, str] = {}
     if data is not None:
         images = load_labelled(data, imported.spec, imported.classes)
         with progress() as show:

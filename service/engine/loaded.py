@@ -7,8 +7,9 @@ from math import floor, log
 
 from model_store.ledger import Ledger
 from model_store.manifest import Manifest
-from model_store.nets.staged import Span
+from model_store.nets.staged import Span, StagedNet
 from model_store.policy import AIM, Plan, make_plan, path_spans, stepwise
+from model_store.store import ArtifactBroken, Store
 from service.engine.executors import Executor
 
 LEVEL = 1.05
@@ -29,6 +30,7 @@ class LoadedModel:
         self.plan = lru_cache(maxsize=4096)(self._plan)
         self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
         self._seconds: dict[Span, float] = {}
+        self._net: StagedNet | None = None
 
     def _plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:
         """The plan for a budget and a limit, cached.
@@ -72,6 +74,21 @@ class LoadedModel:
         if len(plan.exits) < len(plan.segment.exits):  # cut short by a limit: at least its first exit's
             return self.manifest.exits[plan.exits[0]].accuracy
         return plan.segment.accuracy_at(plan.allowed * AIM)
+
+    def reference_net(self, store: Store) -> StagedNet:
+        """The network itself in float32 on the CPU, read from ``store`` at the first call.
+
+        Executors keep their own forms of it; only explanations want this one.
+
+        Raises:
+            StoreError: It is not in ``store`` any more, or other weights are.
+        """
+        if self._net is None:
+            artifact = store.load(self.name, self.manifest.version)
+            if artifact.manifest.weights_sha256 != self.manifest.weights_sha256:
+                raise ArtifactBroken(f"{self.key}: the weights in the store are not those that are served")
+            self._net = artifact.net
+        return self._net
 
     def note_seconds(self, span: Span, seconds: float) -> None:
         """Track how long launches of ``span`` take: a moving average over about ten."""

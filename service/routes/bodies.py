@@ -30,7 +30,7 @@ Decoded = list[Image | ServiceError]
 
 
 async def read_images(
-    request: Request, headers: RequestHeaders, service: Service, spec: InputSpec
+    request: Request, headers: RequestHeaders, service: Service, spec: InputSpec, max_images: int = MAX_IMAGES
 ) -> Decoded:
     """Receive and decode the images of a request.
 
@@ -39,6 +39,7 @@ async def read_images(
         headers: Its parsed headers.
         service: Gives limits, decoding threads and metrics.
         spec: What the model takes.
+        max_images: How many the route takes at once.
 
     Raises:
         InvalidRequest: The multipart body is malformed or has other parts than these.
@@ -53,8 +54,9 @@ async def read_images(
         return [await _decode(await request.body(), service, spec)]
     async with _form(request) as form:
         files = [_image_part(name, part) for name, part in form.multi_items()]
-        if not 1 <= len(files) <= MAX_IMAGES:
-            raise InvalidRequest(f"{len(files)} parts named image; a request holds 1 to {MAX_IMAGES}")
+        if not 1 <= len(files) <= max_images:
+            allowed = "exactly one" if max_images == 1 else f"1 to {max_images}"
+            raise InvalidRequest(f"{len(files)} parts named image; a request holds {allowed}")
         return [await _decode(await file.read(), service, spec) for file in files]
 
 

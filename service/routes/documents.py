@@ -1,8 +1,10 @@
-"""OpenAPI texts of ``/classify``, apart so that the route itself stays readable."""
+"""OpenAPI texts of ``/classify`` and ``/explain``, apart so that the routes themselves stay readable."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from fastapi import Response
 
 from service.schemas import ClassifyBody, Problem
 
@@ -69,6 +71,25 @@ CLASSIFY: dict[str, Any] = {
                     }
                 },
             },
+        },
+    },
+}
+
+EXPLAIN: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        **CLASSIFY["responses"],
+        200: {
+            "description": "The image as the network saw it, enlarged, under the map of its class.",
+            "content": {"image/png": _IMAGE},
+        },
+        422: {"model": Problem, "description": "As for /classify, or no map can be read from that exit."},
+    },
+    "openapi_extra": {
+        "parameters": CLASSIFY["openapi_extra"]["parameters"],
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": _IMAGE, "image/*": _IMAGE},
         },
     },
 }

@@ -25,7 +25,6 @@ from service.errors import (
     Unauthorized,
     from_image_error,
     problem,
-    quoted,
 )
 
 CONTRACT = {
@@ -165,9 +164,3 @@ def test_an_image_error_of_an_unknown_code_does_not_leak_its_text() -> None:
     error = from_image_error(ImageFailure("surprise", "/srv/secret"))
     assert (error.status, error.code) == (500, "internal_error")
     assert "secret" not in error.detail
-
-
-def test_a_quoted_value_is_clipped_and_printable() -> None:
-    assert quoted("25\r\nM\x00é") == "'25??M?é'"
-    assert quoted("x" * 64) == "'" + "x" * 64 + "'"
-    assert quoted("x" * 65) == "'" + "x" * 64 + "…'"

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import InvalidHeader
-from service.headers import Budget, parse_headers, parse_number, valid_request_id
+from service.headers import Budget, parse_headers, parse_number, quoted, valid_request_id
 
 POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 NAMES = {
@@ -212,3 +212,9 @@ def test_arbitrary_values_give_headers_or_an_invalid_header(raw: list[tuple[byte
         assert value is None or 0 < value < float("inf")
     for text in (headers.model, headers.api_key, headers.request_id):
         assert text is None or (text and text.isascii() and text.isprintable())
+
+
+def test_a_quoted_value_is_clipped_and_printable() -> None:
+    assert quoted("25\r\nM\x00é") == "'25??M?é'"
+    assert quoted("x" * 64) == "'" + "x" * 64 + "'"
+    assert quoted("x" * 65) == "'" + "x" * 64 + "…'"

@@ -1,0 +1,177 @@
+"""From a request with images to the engine's answers: what ``/classify`` and ``/explain`` share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from model_store.policy import Plan
+from service.engine.engine import Engine, NoPermit, Permit
+from service.engine.loaded import LoadedModel
+from service.engine.ticket import Expired, Outcome, Prediction
+from service.errors import DeadlineExceeded, Overloaded, ServiceError
+from service.headers import Budget, RequestHeaders, parse_headers
+from service.keys import Client
+from service.routes.bodies import MAX_IMAGES, Decoded, read_images
+from service.state import Service, service_of
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its answer was ready."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of a request's images.
+
+    Attributes:
+        model: That answered.
+        budget: As the request gave it.
+        decoded: Pixels or error of each image sent.
+        outcomes: Prediction or error of each image sent.
+        flops: Charged for all.
+        seconds: Time to decode, longest queue and compute time, and total, by name.
+    """
+
+    model: LoadedModel
+    budget: Budget
+    decoded: Decoded
+    outcomes: list[Outcome | ServiceError]
+    flops: int
+    seconds: dict[str, float]
+
+    @property
+    def only(self) -> Prediction:
+        """The prediction of a single image.
+
+        Raises:
+            ServiceError: The image has none.
+        """
+        (outcome,) = self.outcomes
+        if isinstance(outcome, Prediction):
+            return outcome
+        raise service_error(outcome)
+
+
+async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
+    """Have the images of ``request`` classified as its headers say, charge the client and observe.
+
+    Raises:
+        ServiceError: The request as a whole cannot be answered.
+        ClientLeft: Nobody waits any more.
+    """
+    started_s = time.monotonic()
+    service = service_of(request)
+    headers = parse_headers(request.scope["headers"])
+    client = service.authenticate(headers.api_key)
+    registry, engine = service.loaded()
+    try:
+        with engine.admit() as permit:
+            budget = headers.budget
+            patient = budget.deadline_ms is None
+            model, plan = registry.resolve(headers.model, budget.mean, budget.limit, patient)
+            decoded = await read_images(request, headers, service, model.manifest.input, max_images)
+            decode_s = time.monotonic() - started_s
+            with _paid(client, _most(plan, len(decoded))) as bill:
+                outcomes = await _outcomes(request, engine, model, decoded, plan, permit, headers, started_s)
+                bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
+    except NoPermit as error:
+        raise Overloaded(str(error), retry_after_s=1) from error
+    predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
+    _observe(service, model, plan, predictions, sum(bill))
+    seconds = {
+        "decode": decode_s,
+        "queue": max((prediction.queue_s for prediction in predictions), default=0.0),
+        "compute": max((prediction.compute_s for prediction in predictions), default=0.0),
+        "total": time.monotonic() - started_s,
+    }
+    return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
+
+
+def _most(plan: Plan, images: int) -> float:
+    """FLOPs that ``images`` images can cost at most: several under a mean budget have an exact sum."""
+    exact = images > 1 and plan.budget is not None
+    return images * (plan.allowed if exact else plan.costs[-1])
+
+
+@contextmanager
+def _paid(client: Client | None, most: float) -> Iterator[list[int]]:
+    """Reserve ``most`` FLOPs from the client's quota; afterwards only what is on the bill is charged.
+
+    Raises:
+        QuotaExhausted: There is not so much left.
+    """
+    bill: list[int] = []
+    if client is None or client.bucket is None:
+        yield bill
+        return
+    reserved = client.bucket.reserve(most, time.monotonic())
+    try:
+        yield bill
+    finally:
+        client.bucket.settle(reserved, sum(bill), time.monotonic())
+
+
+async def _outcomes(
+    request: Request,
+    engine: Engine,
+    model: LoadedModel,
+    decoded: Decoded,
+    plan: Plan,
+    permit: Permit,
+    headers: RequestHeaders,
+    started_s: float,
+) -> list[Outcome | ServiceError]:
+    """One entry per image sent, in order."""
+    images = [image for image in decoded if not isinstance(image, ServiceError)]
+    if not images:
+        return [error for error in decoded if isinstance(error, ServiceError)]
+    deadline_ms = headers.budget.deadline_ms
+    deadline_s = None if deadline_ms is None else started_s + deadline_ms / 1000
+    submission = engine.submit(model, images, plan, permit, deadline_s)
+    # The body has been read, so the next message is the client's leaving.
+    watch = asyncio.ensure_future(request.receive())
+    watch.add_done_callback(lambda _: submission.cancel())
+    try:
+        answers = iter(await submission.outcomes())
+    except asyncio.CancelledError:
+        if watch.done() and not watch.cancelled():
+            raise ClientLeft from None
+        raise
+    finally:
+        watch.cancel()
+    return [entry if isinstance(entry, ServiceError) else next(answers) for entry in decoded]
+
+
+def _observe(
+    service: Service, model: LoadedModel, plan: Plan, predictions: list[Prediction], spent: int
+) -> None:
+    metrics, name = service.metrics, model.name
+    for prediction in predictions:
+        metrics.images.labels(name, str(prediction.exit)).inc()
+        metrics.image_flops.labels(name).observe(prediction.flops)
+        metrics.queue_seconds.labels(name).observe(prediction.queue_s)
+    metrics.flops.labels(name, "charged").inc(spent)
+    metrics.budget_flops.labels(name).inc(plan.allowed * len(predictions))
+
+
+def service_error(outcome: Outcome | ServiceError) -> ServiceError:
+    """The error that an image without a prediction stands for."""
+    if isinstance(outcome, Expired):
+        return DeadlineExceeded("the deadline passed before the first exit answered")
+    assert isinstance(outcome, ServiceError), outcome
+    return outcome
+
+
+def spent_headers(answered: Answered) -> dict[str, str]:
+    """``X-FLOPs``, ``Server-Timing`` and, for a single image, ``X-Exit``."""
+    timing = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in answered.seconds.items())
+    headers = {"X-FLOPs": str(answered.flops), "Server-Timing": timing}
+    if len(answered.outcomes) == 1:
+        headers["X-Exit"] = str(answered.only.exit)
+    return headers

@@ -1,0 +1,45 @@
+"""``POST /explain``: where in the image the evidence for its class is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from model_store.explain import NoActivationMap, activation_map, overlay
+from model_store.store import Store
+from service.engine.loaded import LoadedModel
+from service.engine.ticket import Image
+from service.errors import NotExplainable
+from service.routes.answer import answer, spent_headers
+from service.routes.documents import EXPLAIN
+from service.state import service_of
+
+router = APIRouter(tags=["classification"])
+
+
+@router.post("/explain", **EXPLAIN)
+async def explain(request: Request) -> Response:
+    """Classify one image like ``/classify`` and draw the class-activation map of its class over it.
+
+    The map is that of the exit which the budget chose. The answer is a PNG of what the network saw, enlarged;
+    its headers name exit, FLOPs and the index of the class.
+    """
+    answered = await answer(request, max_images=1)
+    headers = spent_headers(answered)
+    prediction, image = answered.only, answered.decoded[0]
+    assert isinstance(image, np.ndarray)
+    service = service_of(request)
+    store, loop = Store(service.settings.model_store), asyncio.get_running_loop()
+    k, index = prediction.exit - 1, prediction.classes[0]
+    picture = await loop.run_in_executor(service.decoders, _draw, store, answered.model, image, k, index)
+    return Response(picture, media_type="image/png", headers={**headers, "X-Class-Index": str(index)})
+
+
+def _draw(store: Store, model: LoadedModel, image: Image, k: int, index: int) -> bytes:
+    net = model.reference_net(store)
+    try:
+        return overlay(image, activation_map(net, model.manifest.input, image, k, index))
+    except NoActivationMap as error:
+        raise NotExplainable(f"{model.name}: {error}") from error
