@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from model_store.nets.staged import StagedNet
@@ -46,6 +46,11 @@ def boosted(logits: list[Tensor], boost: float) -> list[Tensor]:
     for x in logits[1:]:
         summed.append(x + boost * summed[-1].detach())
     return summed
+
+
+def magnitude(net: nn.Module) -> Tensor:
+    """Sum of the magnitudes of all weights of convolutions and linear layers, a scalar."""
+    return torch.stack([p.abs().sum() for p in net.parameters() if p.ndim > 1]).sum()
 
 
 def balance_gradients(net: StagedNet) -> None:

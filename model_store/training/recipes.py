@@ -81,6 +81,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     temperature: float = Field(2.0, gt=0, description="Softens both sides of a distillation.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Hurts the ranking of confidences if > 0.")
 
+    l1: float = Field(
+        0.0, ge=0, description="Weight of the sum of all weights' magnitudes: pruning then costs less."
+    )
+    keep_zeros: bool = Field(
+        False, description="Weights that are zero in the start stay zero: they were pruned one by one."
+    )
+
     crop_padding: int = Field(4, ge=0, description="Zero padding before the random crop, pixels.")
     cutout: int = Field(0, ge=0, description="Side of a square set to the mean colour, pixels; 0: none.")
     mix: float = Field(
@@ -109,6 +116,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("teacher and teacher_weight need each other")
         if self.teacher_once and (self.teacher is None or self.mix > 0):
             raise ValueError("teacher_once needs a teacher, and a teacher has to see mixtures")
+        if self.keep_zeros and self.start is None:
+            raise ValueError("keep_zeros needs a start")
         if self.teacher_with_start and None in (self.teacher, self.start):
             raise ValueError("teacher_with_start needs a teacher and a start")
         return self

@@ -22,7 +22,7 @@ from model_store.training.augment import Augmentation, Chance
 from model_store.training.checkpoint import read_checkpoint, recipe_of, write_checkpoint
 from model_store.training.clean import CleanRows
 from model_store.training.data import Rows
-from model_store.training.losses import balance_gradients, total_loss
+from model_store.training.losses import balance_gradients, magnitude, total_loss
 from model_store.training.optimizers import Optimizers, rate_share
 from model_store.training.recipes import Recipe
 from model_store.training.start import adopt_weights, check_fit, freeze
@@ -85,6 +85,8 @@ class Run:
         if start is not None and adopt_weights(net, start) == 0:
             raise ValueError(f"{recipe.start} shares no tensor with the network {recipe.network}")
         freeze(net, recipe.frozen)
+        pruned = [p for p in net.parameters() if recipe.keep_zeros and p.ndim > 1]
+        self._zeros = [(p, (p == 0).to(self.device)) for p in pruned]
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
         self.augmentation = Augmentation(recipe, self.device)
         self._clean = CleanRows(self.rows, self.augmentation, self.accelerator, seed)
@@ -168,6 +170,8 @@ class Run:
         batch, targets = self.augmentation(images, labels, window, chance)
         said = self._teachers.logits(batch, chosen) if self._teachers else None
         loss = total_loss(self._forward(batch), targets, self.recipe, said)
+        if self.recipe.l1 > 0:
+            loss = loss + self.recipe.l1 * magnitude(self.net)
         self.accelerator.backward(loss)
         if self.recipe.equilibrium:
             balance_gradients(self.net)
@@ -175,6 +179,8 @@ class Run:
             self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         steps_done = self.epoch * self.steps_per_epoch + step
         self.optimizers.step(rate_share(steps_done, self.recipe, self.steps_per_epoch))
+        for parameter, zeros in self._zeros:
+            parameter.data.masked_fill_(zeros, 0.0)
         self.average.update_parameters(self.net)
         return loss.detach()
 

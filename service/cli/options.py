@@ -27,6 +27,8 @@ DataOption = Annotated[
 ]
 
 
+CompileOption = Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")]
+
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +10,11 @@ from rich.console import Console
 
 from model_store.store import EMBEDDED, Store, with_policy
 from service.cli.options import (
+    CompileOption,
     DataOption,
     Failure,
     JsonOption,
     ModelArgument,
-    OnProgress,
     StoreOption,
     console,
     load_artifact,
@@ -25,15 +23,14 @@ from service.cli.options import (
     training_extra,
 )
 from service.cli.recipes import named_recipe, start_of, teacher_of
+from service.cli.runs import already_published, print_accuracies, publish_run, train_epochs, write_report
 
 if TYPE_CHECKING:
     from model_store.nets.staged import StagedNet
-    from model_store.training.data import Rows, Split
+    from model_store.training.data import Rows
     from model_store.training.recipes import Recipe
-    from model_store.training.report import CalibrationReport
     from model_store.training.train import Run
 
-CompileOption = Annotated[bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the account of the calibration there, JSON.")]
 
 
@@ -61,39 +58,21 @@ def train(
     """
     with training_extra():
         from model_store.training.data import load_split
-        from model_store.training.publish import make_artifact, provenance
     chosen = named_recipe(recipe, epochs)
-    published = runs / recipe / "published"
-    if published.exists():
-        console.print(f"already published as {published.read_text()}")
+    if already_published(runs / recipe):
         return
-    artifact = chosen.artifact or recipe
     split = load_split(data)
     run = _prepare(chosen, split.train, runs, recipe, store, seed=seed, compile_net=compile_net)
+    command = f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
+    command += "" if epochs is None else f" --epochs {epochs}"
     with progress() as show:
-        _train_epochs(run, split, show, minutes)
+        train_epochs(run, split, show, minutes)
         if not (run.done and run.accelerator.is_main_process):
             return
-        net = run.averaged_net()
         if not publish:
-            _print_accuracies(run, net, split.held_out)
+            print_accuracies(run, run.averaged_net(), split.held_out)
             return
-        folder = Store(store)
-        command = f"exitramp train {recipe} --data {Path(data).name} --seed {seed}"
-        command += "" if epochs is None else f" --epochs {epochs}"
-        manifest, weights, calibration = make_artifact(
-            artifact,
-            folder.next_version(artifact),
-            net.cpu(),
-            chosen,
-            split,
-            provenance(run, split, command),
-            report=show,
-        )
-    folder.publish(manifest, weights)
-    _write_report(runs / recipe / "calibration.json", calibration.report)
-    published.write_text(f"{manifest.name}@{manifest.version}")
-    console.print(f"published {manifest.name}@{manifest.version}, policy {manifest.policy.id}")
+        publish_run(run, split, chosen.artifact or recipe, store, command, show)
 
 
 def _prepare(
@@ -114,33 +93,6 @@ def _prepare(
         )
     except ValueError as error:
         raise Failure(str(error)) from error
-
-
-def _train_epochs(run: Run, split: Split, show: OnProgress, minutes: float | None) -> None:
-    """Train what is left of ``run``, or for some minutes; now and then the accuracy of every exit."""
-    from accelerate.utils import broadcast_object_list
-
-    stop_s = inf if minutes is None else time.monotonic() + 60 * minutes
-    # All processes do what the main one decides: their clocks differ.
-    while not run.done and not broadcast_object_list([time.monotonic() >= stop_s])[0]:
-        run.train_epoch(
-            lambda p: show(
-                f"epoch {p.epoch + 1}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_s:.0f} images/s",
-                p.epoch * p.steps + p.step,
-                p.epochs * p.steps,
-            )
-        )
-        if run.epoch % 5 == 0 and not run.done and run.accelerator.is_main_process:
-            _print_accuracies(run, run.averaged_net(), split.calibration)
-
-
-def _print_accuracies(run: Run, net: StagedNet, rows: Rows) -> None:
-    """A line on standard error: what every exit of the averaged network ``net`` gets right."""
-    from model_store.training.scores import EagerRunner, collect_path
-
-    scores = collect_path(EagerRunner(net, run.recipe.mean, run.recipe.std), range(net.stages), rows)
-    shares = "  ".join(f"{share:.2%}" for share in scores.correct.mean(axis=1))
-    Console(stderr=True).print(f"epoch {run.epoch}, {run.seconds:.0f} s: {shares}")
 
 
 def means(
@@ -234,14 +186,9 @@ def calibrate(
         )
     Store(store).replace_manifest(with_policy(manifest, calibration.policy))
     if report is not None:
-        _write_report(report, calibration.report)
+        write_report(report, calibration.report)
     if as_json:
         show_json(calibration.report.model_dump(mode="json"))
     else:
         show_calibration(calibration.report)
         console.print(f"{manifest.name}@{manifest.version} now has policy {calibration.policy.id}")
-
-
-def _write_report(path: Path, report: CalibrationReport) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report.model_dump_json(indent=1) + "\n")
