@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 import torch
 
-from model_store.policy import Plan, UnaffordableError
+from model_store.policy import Plan
 from model_store.store import Artifact, Store
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
-from service.errors import BudgetTooSmall, UnknownModel
+from service.errors import UnknownModel
+from service.family import Family
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Registry:
         self.models = models
         self._default = next(iter(models.values()), None)
         self._by_text: dict[str, list[LoadedModel]] = {}
+        self._families: dict[tuple[str, ...], Family] = {}
         for model in sorted(models.values(), key=lambda model: model.manifest.version):
             self._by_text[model.name] = [model]  # the latest version comes last and stays
         for model in models.values():
@@ -95,26 +97,18 @@ class Registry:
         return found
 
     def resolve(
-        self, text: str | None, mean: float | None, limit: float | None, patient: bool
+        self, text: str | None, mean: float | None, limit: float | None, *, patient: bool, single: bool
     ) -> tuple[LoadedModel, Plan]:
-        """The model that answers, with its plan; of a task's models the one expected to be most accurate.
+        """The model that answers, with its plan; of a task's models see ``Family.resolve``.
 
         Raises:
             UnknownModel: None is loaded under that name.
             BudgetTooSmall: No model of the task can meet budget or limit.
         """
-        found = self.find(text)
-        best: tuple[float, LoadedModel, Plan] | None = None
-        refused: UnaffordableError | None = None
-        for model in found:
-            try:
-                plan = model.plan(mean, limit, patient)
-            except UnaffordableError as error:
-                refused = error if refused is None or error.cheapest < refused.cheapest else refused
-                continue
-            accuracy = model.expected_accuracy(plan) if len(found) > 1 else 0.0
-            if best is None or accuracy > best[0]:
-                best = (accuracy, model, plan)
-        if best is None:
-            raise BudgetTooSmall(str(refused))
-        return best[1], best[2]
+        return self._family(tuple(self.find(text))).resolve(mean, limit, patient, single)
+
+    def _family(self, models: tuple[LoadedModel, ...]) -> Family:
+        keys = tuple(model.key for model in models)
+        if keys not in self._families:
+            self._families[keys] = Family(models)
+        return self._families[keys]

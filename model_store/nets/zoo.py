@@ -54,10 +54,10 @@ class Entry(BaseModel, frozen=True, extra="forbid"):
     side: int = Field(description="Native height and width of its images, pixels.")
     paper: Paper | None = None
 
-    def build(self, side: int) -> StagedNet:
-        """Build it for images of ``side`` pixels, randomly initialised."""
+    def build(self, side: int, **changes: Any) -> StagedNet:
+        """Build it for images of ``side`` pixels, randomly initialised; ``changes`` replace arguments."""
         sized = {"side": side} if "side" in self.arguments else {}
-        return build(self.network, {**self.arguments, **sized})
+        return build(self.network, {**self.arguments, **sized, **changes})
 
 
 class Counted(BaseModel, frozen=True):

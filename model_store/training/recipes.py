@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from model_store.training.data import Rows
+
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 
@@ -216,3 +218,19 @@ RECIPES: Mapping[str, Recipe] = {
     **_full(100, _CIFAR100),
 }
 """By name. Those that end in ``-full`` or ``-teacher`` are for a GPU; the others for a CPU."""
+
+
+def plain_recipe(rows: Rows) -> Recipe:
+    """Crops and flips for ``rows``, normalised by their own mean and deviation; for comparisons."""
+    pixels = rows.images[::50].float() / 255
+    mean, std = (getattr(pixels, name)(dim=(0, 2, 3)).tolist() for name in ("mean", "std"))
+    return Recipe(
+        task="comparison",
+        network="",
+        arguments={},
+        mean=mean,
+        std=std,
+        epochs=1,
+        warmup_epochs=0,
+        ema_decay=0,
+    )

@@ -1,4 +1,4 @@
-"""The command line: ``exitramp serve | models | train | means | calibrate | evaluate | prune | import``."""
+"""The command line: ``exitramp COMMAND``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from model_store.policy import UnaffordableError
 from model_store.store import StoreError
 from model_store.training.data import DataError
-from service.cli import evaluation, importing, pruning, serving, training
+from service.cli import comparing, evaluation, importing, pruning, serving, training
 from service.cli.options import Failure
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for command in (
     training.calibrate,
     evaluation.evaluate,
     pruning.prune,
+    comparing.compare,
 ):
     app.command()(command)
 app.command("import")(importing.import_model)

@@ -73,8 +73,13 @@ async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
     try:
         with engine.admit() as permit:
             budget = headers.budget
-            patient = budget.deadline_ms is None
-            model, plan = registry.resolve(headers.model, budget.mean, budget.limit, patient)
+            model, plan = registry.resolve(
+                headers.model,
+                budget.mean,
+                budget.limit,
+                patient=budget.deadline_ms is None,
+                single=headers.media_type != "multipart/form-data",
+            )
             decoded = await read_images(request, headers, service, model.manifest.input, max_images)
             decode_s = time.monotonic() - started_s
             with _paid(client, _most(plan, len(decoded))) as bill:

@@ -1,0 +1,154 @@
+"""Models of one task: the best one under a budget, turns where the hull passes above all curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import pytest
+from conftest import small_manifest, small_net
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_store.flops import StageFlops
+from model_store.manifest import ExitSpec, Manifest
+from model_store.policy import Policy, PolicyEntry, PolicySegment
+from service.engine.executors import Executor
+from service.engine.loaded import LoadedModel
+from service.errors import BudgetTooSmall
+from service.family import WORTH_MIXING, Family, points, upper_hull
+
+BASE = small_manifest(small_net())[0]
+
+
+def model(name: str, *exits: tuple[int, float]) -> LoadedModel:
+    """A model whose exits cost and know what ``exits`` say; its policy takes each exit alone."""
+    costs = [cost for cost, _ in exits]
+    stages = [
+        StageFlops(cost - before - 1 + (k > 0), 1)
+        for k, (before, cost) in enumerate(zip([0, *costs], costs, strict=False))
+    ]
+    segments = tuple(
+        PolicySegment(
+            exits=(k,),
+            entries=(PolicyEntry(mean_flops=cost, accuracy=accuracy, thresholds=(), shares=(1.0,)),),
+        )
+        for k, (cost, accuracy) in enumerate(exits, start=1)
+    )
+    manifest = Manifest.model_validate(
+        {
+            **BASE.model_dump(),
+            "name": name,
+            "exits": [
+                ExitSpec(block_flops=stage.block, head_flops=stage.head, accuracy=accuracy)
+                for stage, (_, accuracy) in zip(stages, exits, strict=True)
+            ],
+            "policy": Policy(confidence="probability", default_flops=costs[-1], segments=segments),
+        }
+    )
+    return LoadedModel(manifest, cast(Executor, None))
+
+
+SMALL = model("small", (1_000, 0.80))
+LARGE = model("large", (3_000, 0.86), (5_000, 0.90))
+
+
+def test_under_a_limit_the_most_accurate_exit_that_fits_answers() -> None:
+    worse = model("worse", (2_000, 0.70))
+    family = Family([worse, SMALL, LARGE])
+    chosen = {
+        limit: family.resolve(None, limit, True, True)[0].name for limit in (1_500, 2_500, 4_000, 9_000)
+    }
+    assert chosen == {1_500: "small", 2_500: "small", 4_000: "large", 9_000: "large"}
+    assert family.resolve(None, 4_000, True, True)[1].exits == (0,)
+
+
+def test_between_two_models_requests_take_turns_so_that_the_mean_is_met() -> None:
+    family = Family([SMALL, LARGE])
+    spent = []
+    for _ in range(1_000):
+        _, plan = family.resolve(1_500, None, True, True)
+        spent.append(plan.costs[-1])
+    assert Counter(spent) == {1_000: 750, 3_000: 250}
+    assert sum(spent) / len(spent) == 1_500
+
+
+def test_several_images_are_answered_by_one_model_within_their_own_budget() -> None:
+    family = Family([SMALL, LARGE])
+    for _ in range(10):
+        chosen, plan = family.resolve(1_900, None, True, False)
+        assert chosen is SMALL and plan.costs[-1] <= 1_900
+
+
+def test_a_budget_and_a_limit_together_are_met_by_one_model() -> None:
+    family = Family([SMALL, LARGE])
+    assert {family.resolve(1_900, 4_000, True, True)[0].name for _ in range(10)} == {"small"}
+
+
+def test_without_a_budget_the_first_models_default_holds() -> None:
+    assert Family([SMALL, LARGE]).resolve(None, None, True, True)[1].costs == (1_000,)
+    assert Family([LARGE, SMALL]).resolve(None, None, True, True)[0] is LARGE
+
+
+@pytest.mark.parametrize("models", [[SMALL, LARGE], [LARGE]])
+def test_what_nobody_can_meet_is_refused_with_the_cheapest_exit(models: list[LoadedModel]) -> None:
+    cheapest = min(exit_.block_flops + exit_.head_flops for one in models for exit_ in one.manifest.exits[:1])
+    with pytest.raises(BudgetTooSmall, match=f"costs {cheapest} FLOPs"):
+        Family(models).resolve(500, None, True, True)
+
+
+CURVES = st.lists(
+    st.lists(
+        st.tuples(st.integers(10, 10_000), st.floats(0.1, 0.99)),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda p: p[0],
+    ).map(sorted),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(CURVES, st.integers(10, 12_000))
+def test_the_familys_curve_is_nowhere_below_a_members(
+    curves: list[list[tuple[int, float]]], budget: int
+) -> None:
+    models = [model(f"m{i}", *curve) for i, curve in enumerate(curves)]
+    affordable = [
+        accuracy for curve in curves for cost, accuracy in curve[::-1][-1:] + curve if cost <= budget
+    ]
+    family = Family(models)
+    if not affordable:
+        with pytest.raises(BudgetTooSmall):
+            family.resolve(budget, None, True, True)
+        return
+    rounds, expected, spent = 400, 0.0, 0.0
+    for _ in range(rounds):
+        chosen, plan = family.resolve(budget, None, True, True)
+        expected += chosen.expected_accuracy(plan)
+        spent += plan.costs[-1]
+    best = max(one.expected_accuracy(one.plan(budget, None, True)) for one in models if _pays(one, budget))
+    assert expected / rounds >= best - WORTH_MIXING
+    assert spent / rounds <= budget * (1 + 1 / rounds) + max(c for curve in curves for c, _ in curve) / rounds
+
+
+def _pays(one: LoadedModel, budget: float) -> bool:
+    return min(stage.block + stage.head for stage in one.stages[:1]) <= budget
+
+
+@given(CURVES)
+def test_the_hull_is_concave_rising_and_above_all_points(curves: list[list[tuple[int, float]]]) -> None:
+    given_points = [point for i, curve in enumerate(curves) for point in points(model(f"m{i}", *curve))]
+    hull = upper_hull(given_points)
+    for one, other, last in zip(hull, hull[1:], hull[2:], strict=False):
+        rise = (other.accuracy - one.accuracy) / (other.budget - one.budget)
+        assert rise > (last.accuracy - other.accuracy) / (last.budget - other.budget)
+    for point in given_points:
+        below = [h for h in hull if h.budget <= point.budget]
+        above = [h for h in hull if h.budget >= point.budget]
+        assert below
+        value = below[-1].accuracy
+        if above and above[0].budget > below[-1].budget:
+            way = (point.budget - below[-1].budget) / (above[0].budget - below[-1].budget)
+            value += way * (above[0].accuracy - below[-1].accuracy)
+        assert value >= point.accuracy - 1e-9
