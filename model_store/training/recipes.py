@@ -175,14 +175,16 @@ def _full(classes: int, task: Mapping[str, Any]) -> Mapping[str, Recipe]:
     }
 
 
-def _taught(classes: int, task: Mapping[str, Any], teacher: str, start: str, epochs: int) -> Recipe:
+def _taught(
+    classes: int, task: Mapping[str, Any], teacher: str, start: str, epochs: int, rate: float
+) -> Recipe:
     """What two cores afford in an hour or two: go on from an embedded version, which teaches too.
 
-    At a low rate: 8 epochs from a rate of 0.02 led nowhere (-0.1 ± 0.5 points at exit 7 of CIFAR-100, 5,000
+    At a low Muon ``rate``: 8 epochs from 0.02 led nowhere (-0.1 ± 0.5 points at exit 7 of CIFAR-100, 5,000
     held-out rows), 7 epochs from 0.007 to +1.2 ± 0.4.
     """
     taught = {"teacher": teacher, "teacher_with_start": True, "teacher_weight": 0.7, "teacher_once": True}
-    rates = {"learning_rate": 0.02, "muon_rate": 0.007}
+    rates = {"learning_rate": 0.02, "muon_rate": rate}
     return _staged("fusion", classes, task, start=start, epochs=epochs, **taught, **rates, **_CPU)
 
 
@@ -204,8 +206,12 @@ def _cpu_teacher(classes: int, side: int, task: Mapping[str, Any], **rest: Any) 
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "cifar10-fusion": _taught(10, _CIFAR10, "cifar10-teacher-128px", start="cifar10-fusion@2", epochs=12),
-    "cifar100-fusion": _taught(100, _CIFAR100, "cifar100-teacher-cpu", start="cifar100-fusion@3", epochs=7),
+    "cifar10-fusion": _taught(
+        10, _CIFAR10, "cifar10-teacher-128px", "cifar10-fusion@2", epochs=22, rate=0.01
+    ),
+    "cifar100-fusion": _taught(
+        100, _CIFAR100, "cifar100-teacher-cpu", "cifar100-fusion@3", epochs=7, rate=0.007
+    ),
     # The same for both networks and from nothing, to compare them.
     "cifar10-fusion-control": _staged("fusion", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
     "cifar10-msdnet-control": _staged("msdnet", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
