@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

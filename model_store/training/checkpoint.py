@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from model_store import nets
 from model_store.nets.staged import StagedNet
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 

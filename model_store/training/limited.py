@@ -25,7 +25,7 @@ from model_store.nets.staged import StagedNet
 from model_store.nets.zoo import Entry
 from model_store.training.augment import Augmentation, Chance
 from model_store.training.data import Rows
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 from model_store.training.scores import EagerRunner, collect_path
 
 NETWORKS = (

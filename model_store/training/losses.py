@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from model_store.nets.staged import StagedNet
 from model_store.training.augment import Targets
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 
 def total_loss(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from model_store.nets.staged import StagedNet
 from model_store.training.data import Rows
 from model_store.training.losses import boosted
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 from model_store.training.report import standard_error
 from model_store.training.scores import Bools, EagerRunner, Scores, collect_path
 from model_store.training.train import Progress, Run

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model_store.training.muon import Muon
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 
 class Optimizers:

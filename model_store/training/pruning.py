@@ -18,7 +18,7 @@ from model_store import nets
 from model_store.manifest import Manifest
 from model_store.nets.resnet import Residual, SqueezeExcitation
 from model_store.nets.staged import StagedNet
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 ROUND_TO = 8
 """Channels that are left are a multiple of this: what vector units compute at once."""

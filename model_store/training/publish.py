@@ -17,7 +17,7 @@ from model_store.preprocess import InputSpec
 from model_store.store import encode_weights, weights_sha256
 from model_store.training.calibrate import Calibration, calibrate
 from model_store.training.data import Rows, Split
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 from model_store.training.scores import EagerRunner, Scores, collect_path
 from model_store.training.train import Run
 

@@ -8,7 +8,7 @@ from torch import nn
 from model_store import nets
 from model_store.nets.staged import StagedNet
 from model_store.training.data import Rows
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 
 IMAGENET = "imagenet"
 """A recipe's ``start`` that is no artifact: the published weights of its network."""

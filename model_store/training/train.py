@@ -24,7 +24,7 @@ from model_store.training.clean import CleanRows
 from model_store.training.data import Rows
 from model_store.training.losses import balance_gradients, magnitude, total_loss
 from model_store.training.optimizers import Optimizers, rate_share
-from model_store.training.recipes import Recipe
+from model_store.training.recipe import Recipe
 from model_store.training.start import adopt_weights, check_fit, freeze
 from model_store.training.teaching import Teaching, check_origin
 

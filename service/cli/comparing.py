@@ -72,7 +72,7 @@ def _train_all(
     """Every network with every setting; each result is kept in a file of its own."""
     from model_store.training.data import load, load_split
     from model_store.training.limited import LimitedRun, train_limited
-    from model_store.training.recipes import plain_recipe
+    from model_store.training.recipe import plain_recipe
 
     split, test = load_split(data), load(data, "test")
     folder = runs / f"compare-{Path(data).name}-{limit:g}-{seed}"

@@ -10,7 +10,7 @@ from service.cli.options import Failure, load_artifact
 
 if TYPE_CHECKING:
     from model_store.nets.staged import StagedNet
-    from model_store.training.recipes import Recipe
+    from model_store.training.recipe import Recipe
 
 
 def named_recipe(name: str, epochs: int | None = None) -> Recipe:

@@ -28,7 +28,7 @@ from service.cli.runs import already_published, print_accuracies, publish_run, t
 if TYPE_CHECKING:
     from model_store.nets.staged import StagedNet
     from model_store.training.data import Rows
-    from model_store.training.recipes import Recipe
+    from model_store.training.recipe import Recipe
     from model_store.training.train import Run
 
 ReportOption = Annotated[Path | None, typer.Option(help="Write the account of the calibration there, JSON.")]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model_store.training.augment import Augmentation, Chance
-from model_store.training.recipes import RECIPES, Recipe
+from model_store.training.recipe import Recipe
+from model_store.training.recipes import RECIPES
 
 CPU = torch.device("cpu")
 PLAIN = RECIPES["cifar10-fusion"].model_copy(update={"mix": 0.0, "cutout": 0})

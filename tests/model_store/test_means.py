@@ -9,7 +9,8 @@ import pytest
 from test_train import SMALL, colours
 
 from model_store.training.means import MEANS, compare_means, recipe_of
-from model_store.training.recipes import RECIPES, Recipe
+from model_store.training.recipe import Recipe
+from model_store.training.recipes import RECIPES
 from model_store.training.train import Progress
 
 BASE = RECIPES["cifar100-fusion"].changed(teacher="any", teacher_weight=0.7, teacher_once=True)

@@ -13,7 +13,8 @@ from model_store import nets
 from model_store.training.data import DataError, Rows, Split, load_split
 from model_store.training.optimizers import rate_share
 from model_store.training.publish import make_artifact, provenance
-from model_store.training.recipes import RECIPES, Recipe
+from model_store.training.recipe import Recipe
+from model_store.training.recipes import RECIPES
 from model_store.training.scores import EagerRunner, collect_path
 from model_store.training.train import Run
 

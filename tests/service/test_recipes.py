@@ -10,7 +10,8 @@ from conftest import SmallStore
 
 from model_store import nets
 from model_store.store import EMBEDDED, ArtifactNotFound
-from model_store.training.recipes import RECIPES, Recipe
+from model_store.training.recipe import Recipe
+from model_store.training.recipes import RECIPES
 from service.cli.options import Failure
 from service.cli.recipes import start_of, teacher_of
 
