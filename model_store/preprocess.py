@@ -25,7 +25,6 @@ MAX_RUN_LENGTH = 2**20  # pixels, and bytes, of a run-length BMP: Pillow decodes
 Unit = Annotated[float, Field(ge=0, le=1)]
 PositiveUnit = Annotated[float, Field(gt=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
-Interpolation = Literal["bilinear", "bicubic"]
 PixelCount = Annotated[int, Field(ge=1, le=PILLOW_WARNS_ABOVE)]
 
 Image.preinit()  # registers the other four; else the first request would wait, the first WebP for all 40
@@ -41,7 +40,7 @@ class InputSpec(BaseModel, frozen=True, extra="forbid"):
         description="Standard deviation of red, green, blue, divided by; units of 0..1."
     )
     resize: Side = Field(description="Short side in pixels before the centre crop; 32 for CIFAR.")
-    interpolation: Interpolation = Field("bilinear", description="How images are resized.")
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="How images are resized.")
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -117,7 +116,6 @@ _T = Image.Transpose
 _TRANSPOSITIONS = (_T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE)
 _UPRIGHT = dict(enumerate((*_TRANSPOSITIONS, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90), start=2))
 """What undoes an EXIF orientation; 1 is upright."""
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -238,7 +236,7 @@ def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
         return image if image.size == (spec.width, spec.height) else image.crop((left, top, right, bottom))
     x, y = width / scaled_width, height / scaled_height
     box = (left * x, top * y, right * x, bottom * y)
-    return image.resize((spec.width, spec.height), _FILTERS[spec.interpolation], box)
+    return image.resize((spec.width, spec.height), Image.Resampling[spec.interpolation.upper()], box)
 
 
 def _planes(image: Image.Image) -> NDArray[np.uint8]:

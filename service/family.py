@@ -1,18 +1,20 @@
 """Models of one task as one: which of them answers under a budget, and when two take turns.
 
-Under a limit the model with the best validated accuracy that fits answers. Under a mean budget it is the one
-whose calibrated curve is highest there, unless two models between whose budgets it lies do better in turns:
-the chord between two points of the curves' upper hull may pass above every single curve.
+Under a limit the exit with the best validated accuracy among all that fit answers. Under a mean budget it is
+the model whose calibrated curve is highest there, unless two models do better in turns: the chord between two
+points of the curves' upper hull may pass above every single curve. Turns are an account in FLOPs like the
+ledger's: never on credit, and what is not answered is paid back.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import floor, log
 
+from model_store.flops import direct_flops
 from model_store.policy import AIM, Plan, UnaffordableError
 from service.engine.loaded import LEVEL, LoadedModel
 from service.errors import BudgetTooSmall
@@ -44,20 +46,33 @@ class Turns:
         return self.poorer.accuracy + self.weight * (self.richer.accuracy - self.poorer.accuracy)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Who answers a request, and what was taken from the account of a mixture for it.
+
+    Attributes:
+        model: That answers.
+        plan: How.
+        undo: To be called if no image of the request is answered after all.
+    """
+
+    model: LoadedModel
+    plan: Plan
+    undo: Callable[[], None] = lambda: None
+
+
 class Family:
-    """Models that share a task."""
+    """Models that share a task and its classes."""
 
     def __init__(self, models: Sequence[LoadedModel]) -> None:
         """Compute the upper hull of the curves of ``models``; the default budget is the first one's."""
         self.models = tuple(models)
         self.hull = upper_hull([point for model in models for point in points(model)])
         self._budgets = [point.budget for point in self.hull]
-        self._phases: dict[int, float] = {}
+        self._accounts: dict[int, float] = {}
         self._decide = lru_cache(maxsize=4096)(self._decision)
 
-    def resolve(
-        self, mean: float | None, limit: float | None, patient: bool, single: bool
-    ) -> tuple[LoadedModel, Plan]:
+    def resolve(self, mean: float | None, limit: float | None, *, patient: bool, single: bool) -> Choice:
         """The model that answers one request, with its plan.
 
         Args:
@@ -72,39 +87,42 @@ class Family:
         """
         if len(self.models) == 1:
             try:
-                return self.models[0], self.models[0].plan(mean, limit, patient)
+                return Choice(self.models[0], self.models[0].plan(mean, limit, patient))
             except UnaffordableError as error:
                 raise BudgetTooSmall(str(error)) from error
         if mean is None and limit is None:
-            mean = self.models[0].policy.default_flops
-        decision = self._decide(mean, limit, patient)
-        if isinstance(decision, Turns) and single and mean is not None:
-            point = self._turn(decision, mean)
-            return point.model, point.model.plan(point.budget, None, patient)
-        model = self._best_alone(mean, limit, patient)[0] if isinstance(decision, Turns) else decision[0]
-        return model, model.plan(mean, limit, patient)
+            mean, single = self.models[0].policy.default_flops, False  # nobody asked for turns
+        alone, turns = self._decide(mean, limit, patient)
+        if turns is not None and single and mean is not None:
+            return self._turn(turns, mean, patient)
+        model, plan = alone
+        return Choice(model, plan)
 
     def _decision(
         self, mean: float | None, limit: float | None, patient: bool
-    ) -> Turns | tuple[LoadedModel, float]:
-        alone = self._best_alone(mean, limit, patient)
+    ) -> tuple[tuple[LoadedModel, Plan], Turns | None]:
+        """The best single model, and the turns that do better, if any."""
+        accuracy, model, plan = self._best_alone(mean, limit, patient)
         turns = None if mean is None or limit is not None else self._turns(mean)
-        return turns if turns is not None and turns.accuracy > alone[1] + WORTH_MIXING else alone
+        worth = turns is not None and turns.accuracy > accuracy + WORTH_MIXING
+        return (model, plan), turns if worth else None
 
     def _best_alone(
         self, mean: float | None, limit: float | None, patient: bool
-    ) -> tuple[LoadedModel, float]:
-        """The model that is expected to be most accurate, and how accurate; earlier ones win ties."""
-        best: tuple[LoadedModel, float] | None = None
+    ) -> tuple[float, LoadedModel, Plan]:
+        """The plan that is expected to be most accurate; earlier models win ties, and deeper exits."""
+        best: tuple[float, LoadedModel, Plan] | None = None
         refused: UnaffordableError | None = None
         for model in self.models:
             try:
-                accuracy = model.expected_accuracy(model.plan(mean, limit, patient))
+                plans = [model.plan(mean, cap, patient) for cap in _caps(model, mean, limit)]
             except UnaffordableError as error:
                 refused = error if refused is None or error.cheapest < refused.cheapest else refused
                 continue
-            if best is None or accuracy > best[1]:
-                best = (model, accuracy)
+            for plan in plans:
+                accuracy = model.expected_accuracy(plan)
+                if best is None or accuracy > best[0]:
+                    best = (accuracy, model, plan)
         if best is None:
             raise BudgetTooSmall(str(refused))
         return best
@@ -119,12 +137,25 @@ class Family:
             return None
         return Turns(poorer, richer, (mean - poorer.budget) / (richer.budget - poorer.budget))
 
-    def _turn(self, turns: Turns, mean: float) -> Point:
-        """Whose turn it is: the weights of a budget level add up, and each whole one is the richer's turn."""
+    def _turn(self, turns: Turns, mean: float, patient: bool) -> Choice:
+        """Whose turn it is: a request pays ``mean`` into its level's account; the richer draws if it can."""
         level = floor(log(mean) / log(LEVEL))
-        phase = self._phases.get(level, 0.0) + turns.weight
-        self._phases[level] = phase % 1.0
-        return turns.richer if phase >= 1.0 else turns.poorer
+        paid = self._accounts.get(level, 0.0) + mean
+        point = turns.richer if paid >= turns.richer.budget else turns.poorer
+        self._accounts[level] = paid - point.budget
+
+        def undo() -> None:
+            self._accounts[level] += point.budget - mean
+
+        return Choice(point.model, point.model.plan(point.budget, None, patient), undo)
+
+
+def _caps(model: LoadedModel, mean: float | None, limit: float | None) -> list[float | None]:
+    """Limits to try: with a limit alone each exit that fits, the deepest first; deeper may be worse."""
+    if mean is not None or limit is None:
+        return [limit]
+    fitting: list[float | None] = [cost for cost in direct_flops(model.stages) if cost <= limit]
+    return fitting[::-1] or [limit]
 
 
 def points(model: LoadedModel) -> list[Point]:

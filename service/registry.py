@@ -8,12 +8,11 @@ from collections.abc import Mapping
 
 import torch
 
-from model_store.policy import Plan
-from model_store.store import Artifact, Store
+from model_store.store import Artifact, Store, StoreError
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.errors import UnknownModel
-from service.family import Family
+from service.family import Choice, Family
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,14 +70,22 @@ class Registry:
     """Finds the model and the plan for a request's X-Model, budget and limit."""
 
     def __init__(self, models: Mapping[str, LoadedModel]) -> None:
-        """Index ``models`` by key, name (the latest version) and task; the first one is the default."""
+        """Index ``models`` by key, name (the latest version) and task; the first one is the default.
+
+        Raises:
+            StoreError: Models of one task have different classes.
+        """
         self.models = models
         self._default = next(iter(models.values()), None)
         self._by_text: dict[str, list[LoadedModel]] = {}
         self._families: dict[tuple[str, ...], Family] = {}
         for model in sorted(models.values(), key=lambda model: model.manifest.version):
             self._by_text[model.name] = [model]  # the latest version comes last and stays
+        classes: dict[str, LoadedModel] = {}
         for model in models.values():
+            first = classes.setdefault(model.manifest.task, model)
+            if first.manifest.classes != model.manifest.classes:
+                raise StoreError(f"{first.key} and {model.key} are of one task with different classes")
             self._by_text[model.key] = [model]
             if model.manifest.task not in {other.name for other in models.values()}:
                 self._by_text.setdefault(model.manifest.task, []).append(model)
@@ -98,14 +105,14 @@ class Registry:
 
     def resolve(
         self, text: str | None, mean: float | None, limit: float | None, *, patient: bool, single: bool
-    ) -> tuple[LoadedModel, Plan]:
+    ) -> Choice:
         """The model that answers, with its plan; of a task's models see ``Family.resolve``.
 
         Raises:
             UnknownModel: None is loaded under that name.
             BudgetTooSmall: No model of the task can meet budget or limit.
         """
-        return self._family(tuple(self.find(text))).resolve(mean, limit, patient, single)
+        return self._family(tuple(self.find(text))).resolve(mean, limit, patient=patient, single=single)
 
     def _family(self, models: tuple[LoadedModel, ...]) -> Family:
         keys = tuple(model.key for model in models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,18 +17,21 @@ def load_labelled(folder: Path, spec: InputSpec, classes: Sequence[str]) -> Rows
     """Decode ``folder/CLASS/*`` as the service would.
 
     Args:
-        folder: One folder for each class that there are images of, named as the class; case does not matter,
-            nor whether words are joined by blanks or underscores.
+        folder: One folder for each class that there are images of, named as the class. Words may be joined by
+            underscores; case does not matter where it does not tell two classes apart (ImageNet's cardigans).
         spec: Size of the images, and how they are resized.
         classes: The network's, in index order.
 
     Raises:
         DataError: No images, a folder that is no class, or a file that is no image.
     """
-    index = {_plain(name): k for k, name in enumerate(classes)}
+    index = {name: k for k, name in enumerate(classes)}
+    spellings = Counter(map(_plain, classes))
+    index |= {_plain(name): k for k, name in enumerate(classes) if spellings[_plain(name)] == 1}
     images, labels = [], []
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if _plain(place.name) not in index:
+        label = index.get(place.name.replace("_", " "), index.get(_plain(place.name)))
+        if label is None:
             raise DataError(
                 f"{place}: not one of the network's {len(classes)} classes, such as {classes[0]!r}"
             )
@@ -36,7 +40,7 @@ def load_labelled(folder: Path, spec: InputSpec, classes: Sequence[str]) -> Rows
                 images.append(decode(path.read_bytes(), spec, ImageLimits()))
             except (OSError, ImageError) as error:
                 raise DataError(f"{path}: {error}") from error
-            labels.append(index[_plain(place.name)])
+            labels.append(label)
     if len(images) < 2:
         raise DataError(
             f"{folder}: {len(images)} images in folders of classes, DIR/CLASS/*; at least 2 are needed"

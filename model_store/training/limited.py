@@ -85,6 +85,7 @@ class LimitedRun(BaseModel, frozen=True):
     network: str
     setting: Setting
     seed: int
+    rows: str = Field(description="Rows trained on.")
     parameters: int
     image_flops: int = Field(description="Forward, one image.")
     epoch_flops: float = Field(description="Of one pass over the training rows, everything counted.")
@@ -175,7 +176,7 @@ def train_limited(
         if step in marks:
             accuracy = _accuracy(net, recipe, held_out)
             checks.append(Check(flops=step * cost, epochs=step / steps_per_epoch, accuracy=accuracy))
-            if accuracy >= max(check.accuracy for check in checks):
+            if accuracy > max([check.accuracy for check in checks[:-1]], default=-1.0):
                 best = copy.deepcopy(net.state_dict())
             report(step * cost, accuracy)
     net.load_state_dict(best)
@@ -183,6 +184,7 @@ def train_limited(
         network=entry.name,
         setting=setting,
         seed=seed,
+        rows=train.source,
         parameters=parameters,
         image_flops=image_flops,
         epoch_flops=cost * len(train) / setting.batch_size,

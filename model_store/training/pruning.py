@@ -121,7 +121,7 @@ def prune_weights(net: StagedNet, share: float) -> StagedNet:
 
 
 def fine_tuning(manifest: Manifest, arguments: Mapping[str, Any], epochs: int, *, keep_zeros: bool) -> Recipe:
-    """What wins back the accuracy that pruning the artifact of ``manifest`` cost: SGD at a fifth of its rate.
+    """What wins back the accuracy that pruning the artifact of ``manifest`` cost: SGD at a low rate.
 
     Args:
         manifest: Of the whole network.

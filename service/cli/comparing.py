@@ -75,7 +75,8 @@ def _train_all(
     from model_store.training.recipe import plain_recipe
 
     split, test = load_split(data), load(data, "test")
-    folder = runs / f"compare-{Path(data).name}-{limit:g}-{seed}"
+    source = "".join(letter if letter.isalnum() else "-" for letter in split.train.source)
+    folder = runs / f"compare-{source}-{limit:.0f}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     results, total = [], len(entries) * len(settings)
     with progress() as show:
@@ -98,6 +99,8 @@ def _train_all(
                     )
                 except ValueError as error:
                     raise Failure(str(error)) from error
-                place.write_text(result.model_dump_json(indent=1) + "\n")
+                partial = place.with_suffix(".partial")
+                partial.write_text(result.model_dump_json(indent=1) + "\n")
+                partial.replace(place)
             results.append(LimitedRun.model_validate_json(place.read_text()))
     return results

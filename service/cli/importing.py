@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +43,8 @@ def import_model(
             imported, policy, rows = measure(imported, images, show)
     wanted = name or names.replace(",", "-").replace("@", "-")
     version = Store(store).next_version(wanted)
-    command = shlex.join(["exitramp", *sys.argv[1:]])
+    command = f"exitramp import {source} --weights {weights} --name {wanted}"
+    command += "" if data is None else f" --data {data.name}"
     try:
         manifest, encoded = describe(imported, wanted, version, policy, command, rows)
     except ValidationError as error:

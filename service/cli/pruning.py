@@ -37,7 +37,7 @@ def prune(
         bool, typer.Option("--unstructured", help="Set single weights to 0 instead of removing channels.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 3,
-    name: Annotated[str | None, typer.Option(help="Of the artifact; default: MODEL-pruned.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: MODEL-pruned or MODEL-sparse.")] = None,
     store: StoreOption = EMBEDDED,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints; a run is resumed from there.")] = Path(
         "runs"
@@ -56,8 +56,9 @@ def prune(
         from model_store.training.train import Run
     artifact = load_artifact(store, model)
     manifest = artifact.manifest
-    wanted = name or f"{manifest.name}-pruned"
-    if already_published(runs / wanted):
+    wanted = name or f"{manifest.name}-{'sparse' if unstructured else 'pruned'}"
+    folder = runs / f"{wanted}-{share:g}"
+    if already_published(folder):
         return
     split = load_split(data)
     try:
@@ -66,7 +67,7 @@ def prune(
         else:
             pruned, arguments = prune_channels(artifact.net, manifest.arguments, manifest.input.height, share)
         recipe = fine_tuning(manifest, arguments, epochs, keep_zeros=unstructured)
-        run = Run(recipe, split.train, runs / wanted, seed=seed, compile_net=compile_net, start=pruned)
+        run = Run(recipe, split.train, folder, seed=seed, compile_net=compile_net, start=pruned)
     except ValueError as error:
         raise Failure(str(error)) from error
     _show_sizes(artifact.net, pruned, manifest.input.height)
@@ -76,6 +77,8 @@ def prune(
     )
     with progress() as show:
         train_epochs(run, split, show, None)
+        if not run.accelerator.is_main_process:
+            return
         publish_run(run, split, wanted, store, f"{command} --epochs {epochs} --seed {seed}", show)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from service.engine.engine import Engine, NoPermit, Permit
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
+from service.family import Choice
 from service.headers import Budget, RequestHeaders, parse_headers
 from service.keys import Client
 from service.routes.bodies import MAX_IMAGES, Decoded, read_images
@@ -73,18 +74,22 @@ async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
     try:
         with engine.admit() as permit:
             budget = headers.budget
-            model, plan = registry.resolve(
+            choice = registry.resolve(
                 headers.model,
                 budget.mean,
                 budget.limit,
                 patient=budget.deadline_ms is None,
                 single=headers.media_type != "multipart/form-data",
             )
-            decoded = await read_images(request, headers, service, model.manifest.input, max_images)
-            decode_s = time.monotonic() - started_s
-            with _paid(client, _most(plan, len(decoded))) as bill:
-                outcomes = await _outcomes(request, engine, model, decoded, plan, permit, headers, started_s)
-                bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
+            model, plan = choice.model, choice.plan
+            with _undone_if_unanswered(choice) as bill:
+                decoded = await read_images(request, headers, service, model.manifest.input, max_images)
+                decode_s = time.monotonic() - started_s
+                with _paid(client, _most(plan, len(decoded)), bill):
+                    outcomes = await _outcomes(
+                        request, engine, model, decoded, plan, permit, headers, started_s
+                    )
+                    bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
     except NoPermit as error:
         raise Overloaded(str(error), retry_after_s=1) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
@@ -105,19 +110,29 @@ def _most(plan: Plan, images: int) -> float:
 
 
 @contextmanager
-def _paid(client: Client | None, most: float) -> Iterator[list[int]]:
+def _undone_if_unanswered(choice: Choice) -> Iterator[list[int]]:
+    """A bill for the FLOPs of each answered image; with none on it, the choice is undone."""
+    bill: list[int] = []
+    try:
+        yield bill
+    finally:
+        if not bill:
+            choice.undo()
+
+
+@contextmanager
+def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[None]:
     """Reserve ``most`` FLOPs from the client's quota; afterwards only what is on the bill is charged.
 
     Raises:
         QuotaExhausted: There is not so much left.
     """
-    bill: list[int] = []
     if client is None or client.bucket is None:
-        yield bill
+        yield
         return
     reserved = client.bucket.reserve(most, time.monotonic())
     try:
-        yield bill
+        yield
     finally:
         client.bucket.settle(reserved, sum(bill), time.monotonic())
 

@@ -53,6 +53,9 @@ BEYOND_IT = {
 }
 """What else can go wrong with any request."""
 
+OF_EXPLAIN = {(422, "not_explainable")}
+"""What else can go wrong with ``/explain``."""
+
 BRANCHES = (ServiceError, ClientError, RetryLater, ServerError)
 LEAVES = [
     kind
@@ -75,7 +78,7 @@ class ImageFailure(Exception):
 
 
 def test_the_tree_holds_exactly_the_contract_and_the_general_failures() -> None:
-    assert {(kind.status, kind.code) for kind in LEAVES} == CONTRACT | BEYOND_IT
+    assert {(kind.status, kind.code) for kind in LEAVES} == CONTRACT | BEYOND_IT | OF_EXPLAIN
 
 
 def test_no_two_errors_share_a_code() -> None:

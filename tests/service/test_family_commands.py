@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from conftest import CLASSES, SPEC, SmallStore, random_images
 from PIL import Image
 from test_commands import CommandLine, data, exitramp, refused  # noqa: F401  # fixtures
@@ -21,8 +22,9 @@ from service.cli import app
 THIN = {"num_classes": 10, "small_input": True, "squeeze_excitation": True, "width": 0.25}
 
 
-def run(*arguments: str):  # type: ignore[no-untyped-def]
-    return CliRunner().invoke(app, list(arguments))
+def run(*arguments: str) -> Result:
+    result: Result = CliRunner().invoke(app, list(arguments))
+    return result
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_pruned_channels_are_gone_and_the_artifact_loads(exitramp: CommandLine, 
     assert parameters(pruned.net) <= 0.7 * parameters(whole.net)
     assert sum(e.block_flops for e in pruned.manifest.exits) < 0.8 * whole.manifest.exits[0].block_flops
     assert pruned.manifest.provenance.start_sha256 is not None
-    assert "already published" in exitramp("prune", "thin", *places).output
+    assert "already published" in exitramp("prune", "thin", "--share", "0.3", *places).output
 
 
 def test_pruned_weights_stay_zero_through_fine_tuning(exitramp: CommandLine, store: Path) -> None:  # noqa: F811
