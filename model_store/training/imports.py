@@ -90,20 +90,23 @@ def from_torchvision(name: str, weights: str = "DEFAULT") -> Imported:
         raise ImportFailure(f"torchvision's {name} has no weights {weights!r}; it has {known}") from error
     classes, transforms = tuple(chosen.meta["categories"]), chosen.transforms()
     arguments = {"architecture": name, "num_classes": len(classes)}
-    model = models.get_model(name, weights=None, num_classes=len(classes)).eval()
     origin = {"import": f"torchvision:{name}", "weights": weights}
     accuracy = 0.0
-    if weights != "none":
+    if weights == "none":
+        model = models.get_model(name, weights=None, num_classes=len(classes))
+    else:
         try:
-            model.load_state_dict(chosen.get_state_dict(progress=False, check_hash=True))
-        except (URLError, OSError) as error:
+            model = models.get_model(name, weights=chosen, progress=False)
+        except (URLError, OSError, RuntimeError) as error:
             raise ImportFailure(
                 f"{chosen.url} cannot be downloaded: {error}; --weights none makes the network without them"
             ) from error
         accuracy = next(iter(chosen.meta["_metrics"].values()))["acc@1"] / 100
         origin |= {"weights": str(chosen), "url": chosen.url}
+    if getattr(model, "transform_input", False):
+        raise ImportFailure(f"{name} normalises its input by itself, which an artifact has no words for")
     try:
-        net = take_apart(model)
+        net = take_apart(model.eval())
     except ValueError as error:
         raise ImportFailure(str(error)) from error
     spec = InputSpec(

@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from model_store.flops import count_stages, dense_flops
 from model_store.nets.staged import StagedNet
-from model_store.nets.zoo import Entry
 from model_store.training.augment import Augmentation, Chance
 from model_store.training.data import Rows
 from model_store.training.recipe import Recipe
 from model_store.training.scores import EagerRunner, collect_path
+from model_store.zoo import Entry
 
 NETWORKS = (
     "vggnet5-cifar",

@@ -11,8 +11,8 @@ from service.cli.options import DataOption, Failure, JsonOption, progress, show_
 from service.headers import parse_number
 
 if TYPE_CHECKING:
-    from model_store.nets.zoo import Entry
     from model_store.training.limited import LimitedRun, Setting
+    from model_store.zoo import Entry
 
 
 def compare(
@@ -58,7 +58,7 @@ def compare(
 
 
 def _entries(names: list[str]) -> list[Entry]:
-    from model_store.nets.zoo import zoo
+    from model_store.zoo import zoo
 
     unknown = set(names) - set(zoo())
     if unknown:

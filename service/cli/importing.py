@@ -48,7 +48,8 @@ def import_model(
     try:
         manifest, encoded = describe(imported, wanted, version, policy, command, rows)
     except ValidationError as error:
-        raise Failure(f"--name {wanted}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        raise Failure(f"{'.'.join(map(str, first['loc']))} of {wanted!r}: {first['msg']}") from error
     Store(store).publish(manifest, encoded)
     console.print(f"published {wanted}@{version}, task {manifest.task}, policy {policy.id}")
 

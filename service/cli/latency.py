@@ -54,7 +54,7 @@ def latency(
 
 def _network(name: str, store: Path) -> tuple[StagedNet, int]:
     """A network in evaluation mode, and the side of its images."""
-    from model_store.nets.zoo import zoo
+    from model_store.zoo import zoo
 
     if name.partition("@")[0] in Store(store).versions():
         artifact = load_artifact(store, name)

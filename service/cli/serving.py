@@ -59,7 +59,7 @@ def models(
 
 
 def _list_zoo(as_json: bool) -> None:
-    from model_store.nets.zoo import count_zoo, zoo
+    from model_store.zoo import count_zoo, zoo
     from service.cli.zoo_table import show_zoo
 
     counted = []

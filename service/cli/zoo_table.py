@@ -10,7 +10,7 @@ from rich.table import Table
 from service.cli.options import console
 
 if TYPE_CHECKING:
-    from model_store.nets.zoo import Counted
+    from model_store.zoo import Counted
 
 
 def show_zoo(entries: Sequence[Counted]) -> None:

@@ -8,7 +8,6 @@ from test_train import colours
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_store.flops import count_stages, dense_flops
-from model_store.nets.zoo import Entry, zoo
 from model_store.training.limited import (
     CHECKS,
     Check,
@@ -20,6 +19,7 @@ from model_store.training.limited import (
     train_limited,
 )
 from model_store.training.recipe import plain_recipe
+from model_store.zoo import Entry, zoo
 
 ADAM = Setting(optimizer="adam", learning_rate=1e-3, batch_size=16)
 TINY = Entry(

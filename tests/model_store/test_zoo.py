@@ -8,8 +8,8 @@ import torch
 from model_store import nets
 from model_store.nets.scaling import Scale, compound, scaled_channels, scaled_depth
 from model_store.nets.torchvision_nets import take_apart
-from model_store.nets.zoo import Counted, count_zoo, zoo
 from model_store.torchvision_import import torchvision
+from model_store.zoo import Counted, count_zoo, zoo
 
 TOLERANCE = 0.02
 ARCHITECTURES = (
