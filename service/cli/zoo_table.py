@@ -16,18 +16,9 @@ if TYPE_CHECKING:
 def show_zoo(entries: Sequence[Counted]) -> None:
     """Print one network a row, its papers' figures beside ours; reasons for differences come below."""
     table = Table(title="networks; FLOPs are multiply-adds of all blocks and heads")
-    for column in (
-        "network",
-        "exits",
-        "side",
-        "parameters, M",
-        "paper",
-        "MFLOPs",
-        "paper",
-        "at 224x224",
-        "why",
-    ):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    table.add_column("network", no_wrap=True)
+    for column in ("exits", "side", "params, M", "paper", "MFLOPs", "paper", "at 224", "why"):
+        table.add_column(column, justify="right")
     reasons: list[str] = []
     for entry in entries:
         paper = entry.paper
