@@ -32,6 +32,8 @@ class Service:
         self.keys = None if settings.keys_file is None else KeyRing.load(settings.keys_file)
         self.draining = False
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self.drawers = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self.drawing = 0  # explanations that wait for their picture, on the event loop alone
         self._loaded: tuple[Registry, Engine] | None = None
 
     async def load(self) -> None:
@@ -61,7 +63,8 @@ class Service:
         """Answer what is queued and free the threads."""
         if self._loaded is not None:
             await self._loaded[1].stop()
-        self.decoders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.decoders, self.drawers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def ready(self) -> bool:

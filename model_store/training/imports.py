@@ -88,19 +88,14 @@ def from_torchvision(name: str, weights: str = "DEFAULT") -> Imported:
     except KeyError as error:
         known = ", ".join(choices.__members__)
         raise ImportFailure(f"torchvision's {name} has no weights {weights!r}; it has {known}") from error
-    classes, transforms = tuple(chosen.meta["categories"]), chosen.transforms()
+    classes = tuple(chosen.meta["categories"])
     arguments = {"architecture": name, "num_classes": len(classes)}
     origin = {"import": f"torchvision:{name}", "weights": weights}
     accuracy = 0.0
     if weights == "none":
         model = models.get_model(name, weights=None, num_classes=len(classes))
     else:
-        try:
-            model = models.get_model(name, weights=chosen, progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            raise ImportFailure(
-                f"{chosen.url} cannot be downloaded: {error}; --weights none makes the network without them"
-            ) from error
+        model = _downloaded(models, name, chosen)
         accuracy = next(iter(chosen.meta["_metrics"].values()))["acc@1"] / 100
         origin |= {"weights": str(chosen), "url": chosen.url}
     if getattr(model, "transform_input", False):
@@ -109,15 +104,31 @@ def from_torchvision(name: str, weights: str = "DEFAULT") -> Imported:
         net = take_apart(model.eval())
     except ValueError as error:
         raise ImportFailure(str(error)) from error
-    spec = InputSpec(
-        height=transforms.crop_size[0],
-        width=transforms.crop_size[0],
+    spec = _spec(chosen.transforms())
+    return Imported("torchvision", arguments, net, spec, IMAGENET_TASK, classes, (accuracy,), origin)
+
+
+def _downloaded(models: Any, name: str, chosen: Any) -> Any:
+    """The classifier with its weights, whose hash torchvision checks."""
+    try:
+        return models.get_model(name, weights=chosen, progress=False)
+    except (URLError, OSError, RuntimeError) as error:
+        raise ImportFailure(
+            f"{chosen.url} cannot be downloaded: {error}; --weights none makes the network without them"
+        ) from error
+
+
+def _spec(transforms: Any) -> InputSpec:
+    """Torchvision's transforms for inference as we say them."""
+    side = transforms.crop_size[0]
+    return InputSpec(
+        height=side,
+        width=side,
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         resize=transforms.resize_size[0],
         interpolation=transforms.interpolation.value,
     )
-    return Imported("torchvision", arguments, net, spec, IMAGENET_TASK, classes, (accuracy,), origin)
 
 
 def as_cascade(members: Sequence[Artifact]) -> Imported:

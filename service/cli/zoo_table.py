@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 def show_zoo(entries: Sequence[Counted]) -> None:
     """Print one network a row, its papers' figures beside ours; reasons for differences come below."""
-    table = Table(title="networks; FLOPs are multiply-adds of all blocks and heads")
+    table = Table(
+        title="networks; M multiply-adds of all blocks and heads, native and at 224x224",
+        box=None,  # with lines it would not fit into 80 columns
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("network", no_wrap=True)
-    for column in ("exits", "side", "params, M", "paper", "MFLOPs", "paper", "at 224", "why"):
+    for column in ("exits", "side", "params", "paper", "FLOPs", "paper", "at 224", "why"):
         table.add_column(column, justify="right")
     reasons: list[str] = []
     for entry in entries:

@@ -11,10 +11,13 @@ from model_store.explain import NoActivationMap, activation_map, overlay
 from model_store.store import Store
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Image
-from service.errors import NotExplainable
+from service.errors import NotExplainable, Overloaded
 from service.routes.answer import answer, spent_headers
 from service.routes.documents import EXPLAIN
-from service.state import service_of
+from service.state import Service, service_of
+
+MAX_DRAWING = 16
+"""Explanations at a time. Each runs the network a second time, in eager torch, one after the other."""
 
 router = APIRouter(tags=["classification"])
 
@@ -26,14 +29,24 @@ async def explain(request: Request) -> Response:
     The map is that of the exit which the budget chose. The answer is a PNG of what the network saw, enlarged;
     its headers name exit, FLOPs and the index of the class.
     """
+    service = service_of(request)
+    if service.drawing >= MAX_DRAWING:
+        raise Overloaded(f"{service.drawing} explanations are waiting for their pictures", retry_after_s=1)
+    service.drawing += 1
+    try:
+        return await _explained(request, service)
+    finally:
+        service.drawing -= 1
+
+
+async def _explained(request: Request, service: Service) -> Response:
     answered = await answer(request, max_images=1)
     headers = spent_headers(answered)
     prediction, image = answered.only, answered.decoded[0]
     assert isinstance(image, np.ndarray)
-    service = service_of(request)
     store, loop = Store(service.settings.model_store), asyncio.get_running_loop()
     k, index = prediction.exit - 1, prediction.classes[0]
-    picture = await loop.run_in_executor(service.decoders, _draw, store, answered.model, image, k, index)
+    picture = await loop.run_in_executor(service.drawers, _draw, store, answered.model, image, k, index)
     return Response(picture, media_type="image/png", headers={**headers, "X-Class-Index": str(index)})
 
 
