@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 from urllib.error import URLError
 
@@ -79,15 +80,16 @@ def from_torchvision(name: str, weights: str = "DEFAULT") -> Imported:
     from model_store.torchvision_import import torchvision
 
     models = torchvision.models
-    if name not in models.list_models(module=models):
-        known = ", ".join(models.list_models(module=models))
-        raise ImportFailure(f"torchvision has no classifier {name!r}; it has {known}")
+    known = models.list_models(module=models)
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known)) or "nothing of a similar name"
+        raise ImportFailure(f"torchvision has no classifier {name!r}; it has {near}")
     choices = models.get_model_weights(name)
     try:
         chosen = choices["DEFAULT" if weights == "none" else weights]
     except KeyError as error:
-        known = ", ".join(choices.__members__)
-        raise ImportFailure(f"torchvision's {name} has no weights {weights!r}; it has {known}") from error
+        offered = ", ".join([*choices.__members__, "none"])
+        raise ImportFailure(f"torchvision's {name} has no weights {weights!r}; it has {offered}") from error
     classes = tuple(chosen.meta["categories"])
     arguments = {"architecture": name, "num_classes": len(classes)}
     origin = {"import": f"torchvision:{name}", "weights": weights}
@@ -142,6 +144,8 @@ def as_cascade(members: Sequence[Artifact]) -> Imported:
     if len(members) < 2:
         raise ImportFailure("a cascade needs at least two artifacts")
     manifests = [member.manifest for member in members]
+    if len({(manifest.name, manifest.version) for manifest in manifests}) < len(manifests):
+        raise ImportFailure("a cascade asks no artifact twice")
     for other in manifests[1:]:
         if (other.task, other.classes) != (manifests[0].task, manifests[0].classes):
             raise ImportFailure(

@@ -51,7 +51,11 @@ def import_model(
         first = error.errors()[0]
         raise Failure(f"{'.'.join(map(str, first['loc']))} of {wanted!r}: {first['msg']}") from error
     Store(store).publish(manifest, encoded)
-    console.print(f"published {wanted}@{version}, task {manifest.task}, policy {policy.id}")
+    console.print(f"published {wanted}@{version}, task {manifest.task}, policy {policy.id}", soft_wrap=True)
+    if weights == "none":
+        console.print("its weights are random: it knows nothing yet")
+    if data is None and len(manifest.exits) > 1:
+        console.print("not calibrated: all images leave at one exit; --data DIR makes easy ones leave early")
 
 
 def _imported(kind: str, names: str, weights: str, store: Path) -> Imported:

@@ -41,6 +41,7 @@ def store(tmp_path: Path) -> Path:
 def test_torchvisions_classifier_becomes_an_artifact(tmp_path: Path) -> None:
     result = run("import", "torchvision:mobilenet_v3_small", "--weights", "none", "--store", str(tmp_path))
     assert result.exit_code == 0, result.exception
+    assert "weights are random" in result.output
     artifact = Store(tmp_path).load("mobilenet_v3_small")
     manifest = artifact.manifest
     assert manifest.task == "imagenet" and manifest.classes[:2] == ("tench", "goldfish")
@@ -55,7 +56,9 @@ def test_torchvisions_classifier_becomes_an_artifact(tmp_path: Path) -> None:
         ("torchvision:nonsense", "no classifier 'nonsense'"),
         ("torchvision:", "cannot be imported"),
         ("onnx:model", "'onnx' cannot be imported"),
+        ("torchvision:mobilenet_v3_smal", "it has mobilenet_v3_small"),
         ("cascade:thin", "at least two"),
+        ("cascade:thin,thin", "no artifact twice"),
         ("cascade:thin,missing", "no artifact missing"),
     ],
 )
@@ -74,7 +77,9 @@ def test_weights_that_cannot_be_had_are_one_clear_line(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     said = refused(run("import", "torchvision:squeezenet1_1", "--store", str(tmp_path)))
     assert "cannot be downloaded: no connection" in said and "--weights none" in said
-    assert "has no weights 'V9'" in refused(run("import", "torchvision:squeezenet1_1", "--weights", "V9"))
+    assert "has no weights 'V9'; it has IMAGENET1K_V1, DEFAULT, none" in refused(
+        run("import", "torchvision:squeezenet1_1", "--weights", "V9")
+    )
 
 
 def test_a_cascade_is_calibrated_with_the_users_images(
