@@ -58,5 +58,15 @@ def test_a_list_that_is_not_json_is_one_line() -> None:
 
 def test_help_names_every_command() -> None:
     shown = exitramp("--help").stdout
-    for command in ("serve", "models", "train", "calibrate", "evaluate"):
+    for command in (
+        "serve",
+        "models",
+        "train",
+        "calibrate",
+        "evaluate",
+        "prune",
+        "import",
+        "compare",
+        "latency",
+    ):
         assert command in shown

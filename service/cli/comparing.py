@@ -43,8 +43,8 @@ def compare(
         limit = parse_number(flop_limit)
     except ValueError as error:
         raise Failure(f"--flop-limit: {error}") from error
-    for name in set(optimizer) - {"adam", "sgd"}:
-        raise Failure(f"--optimizer {name}: adam or sgd")
+    if unknown := set(optimizer) - {"adam", "sgd"}:
+        raise Failure(f"--optimizer {', '.join(sorted(unknown))}: adam or sgd")
     settings = grid(tuple(optimizer), tuple(rate), tuple(batch_size))  # type: ignore[arg-type]  # checked above
     results = _train_all(_entries(network or list(NETWORKS)), settings, limit, data, seed, runs)
     if plot is not None:

@@ -89,7 +89,17 @@ EXPLAIN: dict[str, Any] = {
         "parameters": CLASSIFY["openapi_extra"]["parameters"],
         "requestBody": {
             "required": True,
-            "content": {"application/octet-stream": _IMAGE, "image/*": _IMAGE},
+            "content": {
+                "application/octet-stream": _IMAGE,
+                "image/*": _IMAGE,
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["image"],
+                        "properties": {"image": _IMAGE["schema"]},
+                    }
+                },
+            },
         },
     },
 }
