@@ -23,6 +23,9 @@ from model_store.training.recipe import Recipe
 ROUND_TO = 8
 """Channels that are left are a multiple of this: what vector units compute at once."""
 
+TEACHER_WEIGHT = 0.7
+"""As for the networks that are pruned."""
+
 STEPS = 12
 """Halvings of the interval in which the ratio of channels is searched."""
 
@@ -120,7 +123,14 @@ def prune_weights(net: StagedNet, share: float) -> StagedNet:
     return pruned
 
 
-def fine_tuning(manifest: Manifest, arguments: Mapping[str, Any], epochs: int, *, keep_zeros: bool) -> Recipe:
+def fine_tuning(
+    manifest: Manifest,
+    arguments: Mapping[str, Any],
+    epochs: int,
+    *,
+    keep_zeros: bool,
+    teacher: str | None = None,
+) -> Recipe:
     """What wins back the accuracy that pruning the artifact of ``manifest`` cost: SGD at a low rate.
 
     Args:
@@ -128,8 +138,15 @@ def fine_tuning(manifest: Manifest, arguments: Mapping[str, Any], epochs: int, *
         arguments: That build the pruned one.
         epochs: Passes over the training rows.
         keep_zeros: Single weights were pruned.
+        teacher: Recipe whose finished run teaches, as in ``recipes``.
+
+    Raises:
+        ValueError: They make no recipe.
     """
     return Recipe(
+        teacher=teacher,
+        teacher_weight=0.0 if teacher is None else TEACHER_WEIGHT,
+        teacher_once=teacher is not None,
         task=manifest.task,
         network=manifest.network,
         arguments=arguments,

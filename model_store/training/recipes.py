@@ -82,6 +82,46 @@ def _cpu_teacher(classes: int, side: int, task: Mapping[str, Any], **rest: Any) 
     )
 
 
+def _pupil(network: str, **rest: Any) -> Recipe:
+    """A network with one exit for the CIFAR-10 family, taught from nothing."""
+    taught = {"teacher": "cifar10-teacher-128px", "teacher_weight": 0.7, "teacher_once": True}
+    arguments = {"num_classes": 10, "small_input": True, **rest.pop("arguments")}
+    return Recipe(network=network, arguments=arguments, **_CIFAR10, **taught, **_CPU, **rest)
+
+
+def _transfer(name: str, network: str, first: int) -> Mapping[str, Recipe]:
+    """Pre-training on CIFAR-100, then on CIFAR-10 the head alone, then all but the ``first`` parts.
+
+    Source: "EfficientNet-B0" (seed report), which freezes the first 100 layers: up to the first stages of 40
+    channels and 32 channels.
+    """
+    small, task = {"small_input": True}, f"cifar10-{name}"
+    rest: dict[str, Any] = {"network": network, "ema_decay": 0.0}
+    parts = tuple(f"blocks.0.layers.features.{number}." for number in range(first))
+    ten = {"arguments": {"num_classes": 10, **small}, **_CIFAR10, **rest}
+    return {
+        f"cifar100-{name}": Recipe(
+            arguments={"num_classes": 100, **small}, epochs=3, warmup_epochs=0.5, **_CIFAR100, **rest
+        ),
+        f"{task}-head": Recipe(
+            start=f"cifar100-{name}", frozen=("blocks.",), epochs=1, warmup_epochs=0.1, **ten
+        ),
+        task: Recipe(
+            start=f"{task}-head",
+            frozen=parts,
+            epochs=2,
+            warmup_epochs=0.1,
+            learning_rate=0.02,
+            muon_rate=0.02,
+            **ten,
+        ),
+    }
+
+
+_RESNET18: dict[str, Any] = {"epochs": 5, "l1": 1e-5}
+"""Half of the channels: as a whole, ResNet-18 takes half an hour an epoch on a core."""
+
+
 RECIPES: Mapping[str, Recipe] = {
     "cifar10-fusion": _taught(
         10, _CIFAR10, "cifar10-teacher-128px", "cifar10-fusion@3", epochs=22, rate=0.01
@@ -97,6 +137,18 @@ RECIPES: Mapping[str, Recipe] = {
     "cifar10-teacher-128px": _cpu_teacher(
         10, 128, _CIFAR10, start="cifar10-teacher-cpu", epochs=2, learning_rate=0.01
     ),
+    # Table I of "SE-Pruned ResNet-18": what `exitramp prune` starts from.
+    "cifar10-resnet18": _pupil("resnet", arguments={"width": 0.5}, **_RESNET18),
+    "cifar10-se-resnet18": _pupil(
+        "resnet", arguments={"width": 0.5, "squeeze_excitation": True}, **_RESNET18
+    ),
+    "cifar10-shufflenet": _pupil(
+        "torchvision",
+        arguments={"architecture": "shufflenet_v2_x0_5"},
+        epochs=12,
+    ),
+    **_transfer("efficientnet-b0", "efficientnet", first=4),
+    **_transfer("mobilenet-v2", "mobilenet_v2", first=7),
     **_full(10, _CIFAR10),
     **_full(100, _CIFAR100),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,10 +20,12 @@ from service.cli.options import (
     progress,
     training_extra,
 )
+from service.cli.recipes import teacher_of
 from service.cli.runs import already_published, publish_run, train_epochs
 
 if TYPE_CHECKING:
     from model_store.nets.staged import StagedNet
+    from model_store.store import Artifact
 
 
 def prune(
@@ -31,13 +33,21 @@ def prune(
     data: DataOption,
     share: Annotated[
         float,
-        typer.Option(help="Of the parameters to remove; of the convolutions' weights if --unstructured."),
+        typer.Option(
+            help="Of the parameters to remove; of the convolutions' weights if --unstructured. 0: only "
+            "fine-tune, to compare."
+        ),
     ] = 0.27,
     unstructured: Annotated[
         bool, typer.Option("--unstructured", help="Set single weights to 0 instead of removing channels.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 3,
-    name: Annotated[str | None, typer.Option(help="Default: MODEL-pruned or MODEL-sparse.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Recipe whose finished run teaches, asked once about every image.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Default: MODEL-pruned, MODEL-sparse, or MODEL-tuned for 0.")
+    ] = None,
     store: StoreOption = EMBEDDED,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints; a run is resumed from there.")] = Path(
         "runs"
@@ -52,34 +62,59 @@ def prune(
     """
     with training_extra():
         from model_store.training.data import load_split
-        from model_store.training.pruning import fine_tuning, prune_channels, prune_weights
+        from model_store.training.pruning import fine_tuning
         from model_store.training.train import Run
     artifact = load_artifact(store, model)
     manifest = artifact.manifest
-    wanted = name or f"{manifest.name}-{'sparse' if unstructured else 'pruned'}"
+    wanted = name or f"{manifest.name}-{_suffix(share, unstructured)}"
     folder = runs / f"{wanted}-{share:g}"
     if already_published(folder):
         return
     split = load_split(data)
     try:
-        if unstructured:
-            pruned, arguments = prune_weights(artifact.net, share), dict(manifest.arguments)
-        else:
-            pruned, arguments = prune_channels(artifact.net, manifest.arguments, manifest.input.height, share)
-        recipe = fine_tuning(manifest, arguments, epochs, keep_zeros=unstructured)
-        run = Run(recipe, split.train, folder, seed=seed, compile_net=compile_net, start=pruned)
+        pruned, arguments = _pruned(artifact, share, unstructured)
+        recipe = fine_tuning(manifest, arguments, epochs, keep_zeros=unstructured, teacher=teacher)
+        run = Run(
+            recipe,
+            split.train,
+            folder,
+            seed=seed,
+            compile_net=compile_net,
+            start=pruned,
+            teacher=teacher_of(recipe, runs),
+        )
     except ValueError as error:
         raise Failure(str(error)) from error
     _show_sizes(artifact.net, pruned, manifest.input.height)
-    kind = " --unstructured" if unstructured else ""
-    command = (
-        f"exitramp prune {manifest.name}@{manifest.version} --data {Path(data).name} --share {share:g}{kind}"
-    )
+    command = f"exitramp prune {manifest.name}@{manifest.version} --data {Path(data).name} --share {share:g}"
+    command += " --unstructured" * unstructured + f" --teacher {teacher}" * (teacher is not None)
     with progress() as show:
         train_epochs(run, split, show, None)
         if not run.accelerator.is_main_process:
             return
         publish_run(run, split, wanted, store, f"{command} --epochs {epochs} --seed {seed}", show)
+
+
+def _suffix(share: float, unstructured: bool) -> str:
+    if share == 0:
+        return "tuned"
+    return "sparse" if unstructured else "pruned"
+
+
+def _pruned(artifact: Artifact, share: float, unstructured: bool) -> tuple[StagedNet, dict[str, Any]]:
+    """The network of ``artifact`` without the ``share``, and the arguments that build it.
+
+    Raises:
+        ValueError: The network or the share does not allow it.
+    """
+    from model_store.training.pruning import prune_channels, prune_weights
+
+    manifest = artifact.manifest
+    if share == 0 and not unstructured:
+        return artifact.net, dict(manifest.arguments)
+    if unstructured:
+        return prune_weights(artifact.net, share), dict(manifest.arguments)
+    return prune_channels(artifact.net, manifest.arguments, manifest.input.height, share)
 
 
 def _show_sizes(whole: StagedNet, pruned: StagedNet, side: int) -> None:

@@ -127,6 +127,20 @@ def test_pruned_weights_stay_zero_through_fine_tuning(exitramp: CommandLine, sto
     assert sparse.manifest.exits[0].block_flops == Store(store).read_manifest("thin").exits[0].block_flops
 
 
+def test_a_share_of_zero_fine_tunes_the_whole_network_as_the_control(
+    exitramp: CommandLine,  # noqa: F811
+    store: Path,
+) -> None:
+    options = ("prune", "thin", "--share", "0", "--store", str(store), "--no-compile", "--epochs", "1")
+    result = exitramp(*options, "--runs", str(exitramp.runs))
+    assert result.exit_code == 0, result.exception
+    whole, tuned = Store(store).load("thin"), Store(store).load("thin-tuned")
+    assert tuned.manifest.arguments == whole.manifest.arguments
+    assert tuned.manifest.weights_sha256 != whole.manifest.weights_sha256
+    said = refused(exitramp(*options, "--teacher", "nobody", "--runs", str(exitramp.runs / "other")))
+    assert "unknown recipe 'nobody'" in said
+
+
 def test_only_residual_networks_lose_channels(exitramp: CommandLine, small_store: SmallStore) -> None:  # noqa: F811
     said = refused(exitramp("prune", "small", "--store", str(small_store.root)))
     assert "network resnet with basic blocks only" in said
