@@ -18,11 +18,11 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     ServiceError,
-    problem,
 )
 from service.limits import BodyLimit
 from service.observe import REQUEST_ID, Observed
-from service.routes import classify, explain, health, models
+from service.problems import problem
+from service.routes import admin, classify, explain, health, models, stream
 from service.routes.answer import ClientLeft
 from service.settings import Settings
 from service.state import Service
@@ -60,7 +60,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         lifespan=lifespan,
     )
     app.state.service = service
-    for module in (classify, explain, models, health):
+    for module in (classify, stream, explain, models, admin, health):
         app.include_router(module.router)
     _handle_errors(app)
     if "*" not in settings.trusted_hosts:

@@ -5,6 +5,7 @@
     . InvalidRequest        400 invalid_request
     . InvalidHeader         400 invalid_header
     . Unauthorized          401 unauthorized
+    . Forbidden             403 forbidden
     . NotFound              404 not_found
     . UnknownModel          404 unknown_model
     . MethodNotAllowed      405 method_not_allowed
@@ -32,16 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import ceil
-from typing import Final, Protocol
-
-import orjson
-from starlette.responses import Response
-
-CODE_URN: Final = "urn:exitramp:error:"
-"""Prefix of a problem's ``type``; the code follows."""
-
-MEDIA_TYPE: Final = "application/problem+json"
-"""Content type of every error, RFC 9457 section 6.1."""
+from typing import Protocol
 
 
 class ServiceError(Exception):
@@ -103,6 +95,12 @@ class Unauthorized(ClientError):
     def __init__(self, detail: str) -> None:
         """Name the header that is expected; RFC 9110 section 15.5.2 demands a challenge."""
         super().__init__(detail, {"WWW-Authenticate": 'ApiKey realm="exitramp", header="X-API-Key"'})
+
+
+class Forbidden(ClientError):
+    """An administrator's route, and no key for these is configured."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class NotFound(ClientError):
@@ -224,23 +222,3 @@ def from_image_error(error: CodedError) -> ServiceError:
     """A refused image, ``str(error)`` as its detail; ``InternalError`` for a code that no image can have."""
     known = _IMAGE_ERRORS.get(error.code)
     return InternalError() if known is None else known(str(error))
-
-
-def problem(error: ServiceError, request_id: str | None = None) -> Response:
-    """Render ``error`` as ``application/problem+json``.
-
-    Args:
-        error: A leaf of the tree.
-        request_id: Repeated in the body, so that a user can quote it. The header is the middleware's.
-    """
-    members: dict[str, str | int] = {
-        "type": CODE_URN + error.code,
-        "title": error.title,
-        "status": error.status,
-        # orjson refuses lone surrogates, and reporting an error must not raise one.
-        "detail": error.detail.encode("utf-8", "replace").decode(),
-        "code": error.code,
-    }
-    if request_id is not None:
-        members["request_id"] = request_id
-    return Response(orjson.dumps(members), error.status, error.headers, MEDIA_TYPE)

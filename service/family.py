@@ -53,12 +53,16 @@ class Choice:
     Attributes:
         model: That answers.
         plan: How.
+        mean: Mean FLOPs per image that the plan is for, or ``None``.
         undo: To be called if no image of the request is answered after all.
+        degraded: Whether load made the plan cheaper than asked.
     """
 
     model: LoadedModel
     plan: Plan
+    mean: float | None = None
     undo: Callable[[], None] = lambda: None
+    degraded: bool = False
 
 
 class Family:
@@ -69,10 +73,19 @@ class Family:
         self.models = tuple(models)
         self.hull = upper_hull([point for model in models for point in points(model)])
         self._budgets = [point.budget for point in self.hull]
+        self._floor = min(point.budget for model in models for point in points(model))
         self._accounts: dict[int, float] = {}
         self._decide = lru_cache(maxsize=4096)(self._decision)
 
-    def resolve(self, mean: float | None, limit: float | None, *, patient: bool, single: bool) -> Choice:
+    def resolve(
+        self,
+        mean: float | None,
+        limit: float | None,
+        *,
+        patient: bool,
+        single: bool,
+        shrunk: Callable[[float, float], float] = lambda budget, floor: budget,
+    ) -> Choice:
         """The model that answers one request, with its plan.
 
         Args:
@@ -81,22 +94,26 @@ class Family:
             patient: Whether there is no deadline.
             single: Whether the request is about one image. Several are owed an exact sum, so that one model
                 answers them within their own budget.
+            shrunk: What load leaves of the default budget, given that and the cheapest that can be answered.
 
         Raises:
             BudgetTooSmall: No model can meet budget or limit.
         """
+        degraded = False
+        if mean is None and limit is None:
+            default = self.models[0].policy.default_flops
+            mean, single = shrunk(default, self._floor), False  # nobody asked for turns
+            degraded = mean < default
         if len(self.models) == 1:
+            model = self.models[0]
             try:
-                return Choice(self.models[0], self.models[0].plan(mean, limit, patient))
+                return Choice(model, model.plan(mean, limit, patient), mean, degraded=degraded)
             except UnaffordableError as error:
                 raise BudgetTooSmall(str(error)) from error
-        if mean is None and limit is None:
-            mean, single = self.models[0].policy.default_flops, False  # nobody asked for turns
-        alone, turns = self._decide(mean, limit, patient)
+        (model, plan), turns = self._decide(mean, limit, patient)
         if turns is not None and single and mean is not None:
             return self._turn(turns, mean, patient)
-        model, plan = alone
-        return Choice(model, plan)
+        return Choice(model, plan, mean, degraded=degraded)
 
     def _decision(
         self, mean: float | None, limit: float | None, patient: bool
@@ -147,7 +164,7 @@ class Family:
         def undo() -> None:
             self._accounts[level] += point.budget - mean
 
-        return Choice(point.model, point.model.plan(point.budget, None, patient), undo)
+        return Choice(point.model, point.model.plan(point.budget, None, patient), point.budget, undo)
 
 
 def _caps(model: LoadedModel, mean: float | None, limit: float | None) -> list[float | None]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import TooLarge, problem
+from service.errors import TooLarge
 from service.observe import REQUEST_ID
+from service.problems import problem
 
 
 class BodyLimit:

@@ -56,6 +56,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._requests()
         self._images()
+        self._models()
         self._engine()
 
     def _requests(self) -> None:
@@ -110,6 +111,21 @@ class Metrics:
             "exitramp_degraded_total",
             "Answers made cheaper than asked because of load.",
             model,
+            registry=registry,
+        )
+
+    def _models(self) -> None:
+        registry = self.registry
+        self.exit_agreement = Gauge(
+            "exitramp_exit_agreement",
+            "Share of the last 1,000 re-checked leavers of an exit with which the last exit agrees.",
+            ["model", "exit"],
+            registry=registry,
+        )
+        self.rechecks = Counter(
+            "exitramp_rechecks_total",
+            "Early leavers that also ran to the last exit.",
+            ["model", "exit"],
             registry=registry,
         )
         self.model_info = Gauge(

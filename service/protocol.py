@@ -25,7 +25,8 @@ from enum import Enum, auto
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import HeadersTooLarge, InvalidRequest, RequestTimeout, ServiceError, problem
+from service.errors import HeadersTooLarge, InvalidRequest, RequestTimeout, ServiceError
+from service.problems import problem
 
 logger = logging.getLogger(__name__)
 

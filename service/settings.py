@@ -53,6 +53,31 @@ class Settings(BaseSettings):
         description="Longest wait of an image for company while other requests are arriving, seconds. Raising"
         " it fills batches and adds directly to latency.",
     )
+    latency_objective_s: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="Time in which requests without a deadline should be answered, seconds: the order in the "
+        "queues, and when brownout begins. Lowering it degrades answers earlier.",
+    )
+    brownout: bool = Field(
+        True,
+        description="Under load, give requests that name neither budget nor limit less of the default "
+        "budget, and say so in the answer. Without it they wait, and are refused when the queue is full.",
+    )
+    recheck_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of early leavers that also run to the last exit, when the device is idle, to "
+        "watch for drift. Raising it tells sooner and spends idle time.",
+    )
+    admin_key_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the key, hexadecimal, that X-Admin-Key must hold to load and unload models "
+        "and to change policies. Without it nobody can.",
+    )
     max_in_flight: int = Field(
         512,
         ge=1,

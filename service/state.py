@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import hmac
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +11,11 @@ from fastapi import Request
 
 from model_store.preprocess import ImageLimits
 from service.engine.engine import Engine
-from service.errors import Draining, NotReady
+from service.errors import Draining, Forbidden, NotReady, Unauthorized
 from service.keys import Client, KeyRing
+from service.lifecycle import Lifecycle
 from service.metrics import Metrics
-from service.registry import Registry, load_models
+from service.registry import Registry
 from service.settings import Settings
 
 
@@ -34,7 +36,8 @@ class Service:
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.drawers = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.drawing = 0  # explanations that wait for their picture, on the event loop alone
-        self._loaded: tuple[Registry, Engine] | None = None
+        self.lifecycle = Lifecycle(settings, self.metrics)
+        self._engine: Engine | None = None
 
     async def load(self) -> None:
         """Load the models off the event loop, then start the engine.
@@ -42,34 +45,30 @@ class Service:
         Raises:
             StoreError: An artifact is missing or broken.
         """
-        models = await asyncio.to_thread(load_models, self.settings)
+        await self.lifecycle.start()
         engine = Engine(
-            models,
             self.metrics,
             max_in_flight=self.settings.max_in_flight,
             max_batch=self.settings.max_batch,
             max_wait_s=self.settings.max_wait_s,
+            objective_s=self.settings.latency_objective_s,
+            brownout=self.settings.brownout,
+            recheck_share=self.settings.recheck_share,
         )
         engine.start()
-        for model in models.values():
-            version, task = str(model.manifest.version), model.manifest.task
-            info = self.metrics.model_info.labels(
-                model.name, version, task, model.policy.id, model.executor.device
-            )
-            info.set(1)
-        self._loaded = Registry(models), engine
+        self._engine = engine
 
     async def close(self) -> None:
         """Answer what is queued and free the threads."""
-        if self._loaded is not None:
-            await self._loaded[1].stop()
+        if self._engine is not None:
+            await self._engine.stop()
         for pool in (self.decoders, self.drawers):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def ready(self) -> bool:
         """Whether requests are answered: models loaded and warm, not shutting down."""
-        return self._loaded is not None and not self.draining
+        return self._engine is not None and not self.draining
 
     def loaded(self) -> tuple[Registry, Engine]:
         """Registry and engine.
@@ -80,9 +79,9 @@ class Service:
         """
         if self.draining:
             raise Draining("the server is shutting down; ask another replica", retry_after_s=1)
-        if self._loaded is None:
+        if self._engine is None:
             raise NotReady("the models are still being loaded", retry_after_s=2)
-        return self._loaded
+        return self.lifecycle.registry, self._engine
 
     def authenticate(self, api_key: str | None) -> Client | None:
         """The caller, or ``None`` where no keys are configured.
@@ -94,6 +93,21 @@ class Service:
             return None
         self.keys.reload_if_changed(time.monotonic())
         return self.keys.authenticate(api_key)
+
+
+def require_admin(request: Request) -> None:
+    """Let nobody pass but the holder of the administrator's key.
+
+    Raises:
+        Forbidden: No such key is configured.
+        Unauthorized: The request's X-Admin-Key is missing or wrong.
+    """
+    wanted = service_of(request).settings.admin_key_sha256
+    if wanted is None:
+        raise Forbidden("administration is off; EXITRAMP_ADMIN_KEY_SHA256 turns it on")
+    given = hashlib.sha256(request.headers.get("X-Admin-Key", "").encode("latin-1")).hexdigest()
+    if not hmac.compare_digest(given, wanted):
+        raise Unauthorized("this needs the administrator's key in the header X-Admin-Key")
 
 
 def service_of(request: Request) -> Service:

@@ -74,7 +74,7 @@ def evaluate(
         from model_store.training.evaluate import evaluate as measure
         from model_store.training.plots import save_plot
         from service.cli.tables import show_evaluation
-    from service.registry import make_executor
+    from service.loading import make_executor
 
     artifact = load_artifact(store, model)
     manifest = artifact.manifest

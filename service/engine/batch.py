@@ -48,4 +48,5 @@ def prediction(ticket: Ticket, row: Sequence[float]) -> Prediction:
         flops=ticket.plan.costs[ticket.position],
         queue_s=ticket.queue_s,
         compute_s=ticket.compute_s,
+        degraded=ticket.degraded,
     )

@@ -1,40 +1,23 @@
-"""The engine as the routes see it: permits, submission, cancellation, drain."""
+"""The engine as the routes see it: submission, cancellation, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 from model_store.policy import Plan
+from service.engine.admission import Admission, Permit
+from service.engine.brownout import Brownout
+from service.engine.decide import Delivery
 from service.engine.group import Group
 from service.engine.loaded import LoadedModel
-from service.engine.ticket import Expired, Image, LaunchError, Outcome, Ticket
-from service.engine.worker import Delivery, Worker
+from service.engine.ticket import Expired, Image, LaunchError, Outcome, Passed, Prediction, Ticket
+from service.engine.watch import DriftWatch
+from service.engine.worker import Worker
 from service.metrics import Metrics
-
-
-class NoPermit(Exception):
-    """All permits are taken."""
-
-
-class Permit:
-    """Room for one request; ``submitted`` tells that its images are in the queues."""
-
-    __slots__ = ("_engine", "_waiting")
-
-    def __init__(self, engine: Engine) -> None:
-        """Count as arriving."""
-        self._engine = engine
-        self._waiting = True
-        engine.arriving += 1
-
-    def submitted(self) -> None:
-        """No longer on the way: queued, or failed before."""
-        if self._waiting:
-            self._waiting = False
-            self._engine.arriving -= 1
 
 
 class Engine:
@@ -42,35 +25,38 @@ class Engine:
 
     def __init__(
         self,
-        models: Mapping[str, LoadedModel],
         metrics: Metrics,
         *,
         max_in_flight: int,
         max_batch: int,
         max_wait_s: float,
+        objective_s: float = 1.0,
+        brownout: bool = False,
+        recheck_share: float = 0.0,
     ) -> None:
         """Prepare; ``start`` must be called on the event loop that submits.
 
         Args:
-            models: Loaded models by key.
             metrics: Where everything is observed.
             max_in_flight: Permits: requests between admission and answer.
             max_batch: Images per launch.
             max_wait_s: Longest wait of a lone image for company, seconds.
+            objective_s: Time in which a request without a deadline should be answered, seconds.
+            brownout: Whether load shrinks the budgets of requests that name none.
+            recheck_share: Share of early leavers that go on to the last exit when there is time.
         """
-        self.models = models
-        self.arriving = 0
-        self.in_flight = 0
-        self._max_in_flight = max_in_flight
-        self._metrics = metrics
+        self.brownout = Brownout(objective_s, brownout)
+        self.admission = Admission(max_in_flight, objective_s, self.brownout, metrics)
+        self._objective_s = objective_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = Worker(
-            models,
             metrics,
+            self.brownout,
+            DriftWatch(recheck_share, metrics),
             self._hand_over,
             max_batch=max_batch,
             max_wait_s=max_wait_s,
-            arriving=lambda: self.arriving,
+            arriving=lambda: self.admission.arriving,
         )
 
     def start(self) -> None:
@@ -78,28 +64,17 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._worker.start()
 
+    def shrunk(self, budget: float, floor: float) -> float:
+        """What load leaves of a default budget now, see ``Brownout.shrunk``."""
+        return self.brownout.shrunk(budget, floor, time.monotonic())
+
     async def stop(self) -> None:
         """Answer what is queued, then end the worker."""
         await asyncio.to_thread(self._worker.stop)
 
-    @contextmanager
-    def admit(self) -> Iterator[Permit]:
-        """Hold room for one request, from before its body is decoded until its answer.
-
-        Raises:
-            NoPermit: ``max_in_flight`` requests are in already.
-        """
-        if self.in_flight >= self._max_in_flight:
-            raise NoPermit(f"all {self._max_in_flight} permits are taken")
-        self.in_flight += 1
-        self._metrics.in_flight.set(self.in_flight)
-        permit = Permit(self)
-        try:
-            yield permit
-        finally:
-            permit.submitted()
-            self.in_flight -= 1
-            self._metrics.in_flight.set(self.in_flight)
+    def admit(self) -> AbstractContextManager[Permit]:
+        """See ``Admission.admit``."""
+        return self.admission.admit()
 
     def submit(
         self,
@@ -108,6 +83,10 @@ class Engine:
         plan: Plan,
         permit: Permit,
         deadline_s: float | None = None,
+        *,
+        asked: tuple[float | None, float | None] = (None, None),
+        degraded: bool = False,
+        passing: Callable[[LoadedModel, Prediction], None] | None = None,
     ) -> Submission:
         """Queue the images of one request.
 
@@ -119,8 +98,16 @@ class Engine:
             plan: From ``model.plan``.
             permit: From ``admit``.
             deadline_s: Time (``time.monotonic``) at which the best answer so far is given, or ``None``.
+            asked: Mean budget and limit that ``plan`` is for, to put a policy on trial.
+            degraded: Whether ``plan`` is cheaper than what was asked for.
+            passing: Called on the event loop with what each earlier exit says of an image.
         """
         tickets = self._tickets(model, images, plan, deadline_s)
+        for ticket in tickets:
+            ticket.degraded, ticket.passing = degraded, passing
+        if model.shadow is not None and len(tickets) == 1 and deadline_s is None:
+            (live,) = tickets
+            live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
         return Submission(tickets, deadline_s)
@@ -133,14 +120,16 @@ class Engine:
         group = Group(plan, len(images), len(images) * plan.allowed) if exact else None
         ledger = None if exact else model.ledger(plan)
         now_s = time.monotonic()
+        due_s = now_s + self._objective_s
         return [
             Ticket(
-                model=model.key,
+                model=model,
                 plan=plan,
                 image=image,
                 arrival_s=now_s,
                 future=self._loop.create_future(),
                 deadline_s=deadline_s,
+                due_s=due_s if deadline_s is None else min(deadline_s, due_s),
                 ledger=ledger,
                 group=group,
             )
@@ -150,7 +139,7 @@ class Engine:
     def _hand_over(self, delivery: Delivery) -> None:
         """On the worker's thread: one hop to the event loop for the whole launch."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(_deliver, delivery)
+        self._loop.call_soon_threadsafe(partial(_deliver, delivery, self.admission.answered))
 
 
 class Submission:
@@ -165,7 +154,7 @@ class Submission:
         """Give the images up; their places are free when the next batch is formed."""
         for ticket in self._tickets:
             ticket.cancelled = True
-            ticket.future.cancel()
+            _future(ticket).cancel()
 
     async def outcomes(self) -> list[Outcome]:
         """Wait for all images; whatever ends the wait early gives them up.
@@ -189,22 +178,33 @@ class Submission:
 
     async def _all(self) -> list[Outcome]:
         if len(self._tickets) == 1:
-            return [await self._tickets[0].future]
-        return list(await asyncio.gather(*(ticket.future for ticket in self._tickets)))
+            return [await _future(self._tickets[0])]
+        return list(await asyncio.gather(*map(_future, self._tickets)))
 
 
-def _deliver(delivery: Delivery) -> None:
+def _deliver(delivery: Delivery, answered: Callable[[], None]) -> None:
     for ticket, outcome in delivery:
-        if ticket.future.done():  # the client has left, or its deadline struck
+        future = _future(ticket)
+        if future.done():  # the client has left, or its deadline struck
             continue
-        if isinstance(outcome, LaunchError):
-            ticket.future.set_exception(outcome)
+        if isinstance(outcome, Passed):
+            if ticket.passing is not None:
+                ticket.passing(ticket.model, outcome.prediction)
+        elif isinstance(outcome, LaunchError):
+            future.set_exception(outcome)
         else:
-            ticket.future.set_result(outcome)
+            answered()
+            future.set_result(outcome)
+
+
+def _future(ticket: Ticket) -> asyncio.Future[Outcome]:
+    assert ticket.future is not None, "background work is delivered to nobody"
+    return ticket.future
 
 
 def _best(ticket: Ticket) -> Outcome:
     """What there is of an answer when the deadline strikes."""
-    if ticket.future.done() and not ticket.future.cancelled():
-        return ticket.future.result()
+    future = _future(ticket)
+    if future.done() and not future.cancelled():
+        return future.result()
     return ticket.answer or Expired()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import floor, log
+from typing import TYPE_CHECKING
 
 from model_store.ledger import Ledger
 from model_store.manifest import Manifest
 from model_store.nets.staged import Span, StagedNet
-from model_store.policy import AIM, Plan, make_plan, path_spans, stepwise
-from model_store.store import ArtifactBroken, Store
+from model_store.policy import AIM, Plan, Policy, make_plan, path_spans, stepwise
+from model_store.store import ArtifactBroken, Store, with_policy
 from service.engine.executors import Executor
+from service.engine.times import StageTimes
+
+if TYPE_CHECKING:
+    from service.engine.shadow import Shadow
 
 LEVEL = 1.05
 """Ratio between neighbouring budget levels: budgets within 5 % share one account."""
@@ -28,9 +33,20 @@ class LoadedModel:
         self.policy = manifest.policy
         self.stages = manifest.stages
         self.plan = lru_cache(maxsize=4096)(self._plan)
+        self.times = StageTimes()
+        self.shadow: Shadow | None = None
         self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
-        self._seconds: dict[Span, float] = {}
         self._net: StagedNet | None = None
+
+    def with_policy(self, policy: Policy) -> LoadedModel:
+        """The same weights on the same device under another policy, with accounts of its own.
+
+        Raises:
+            ValueError: The policy is not for this network.
+        """
+        other = LoadedModel(with_policy(self.manifest, policy), self.executor)
+        other.times, other._net = self.times, self._net
+        return other
 
     def _plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:
         """The plan for a budget and a limit, cached.
@@ -65,6 +81,8 @@ class LoadedModel:
         """Spans that the policy's segments and plain limits use."""
         paths = [tuple(k - 1 for k in segment.exits) for segment in self.policy.segments]
         paths += [(k,) for k in range(len(self.stages))]
+        # Re-checks go on from any exit of the policy to the end.
+        paths += [(k, len(self.stages) - 1) for path in paths for k in path[:-1] if k + 1 < len(self.stages)]
         return list(dict.fromkeys(span for path in paths for span in path_spans(path)))
 
     def expected_accuracy(self, plan: Plan) -> float:
@@ -89,12 +107,3 @@ class LoadedModel:
                 raise ArtifactBroken(f"{self.key}: the weights in the store are not those that are served")
             self._net = artifact.net
         return self._net
-
-    def note_seconds(self, span: Span, seconds: float) -> None:
-        """Track how long launches of ``span`` take: a moving average over about ten."""
-        old = self._seconds.get(span, seconds)
-        self._seconds[span] = old + 0.1 * (seconds - old)
-
-    def expected_seconds(self, span: Span) -> float:
-        """Expected time of a launch of ``span``; 0 before the first."""
-        return self._seconds.get(span, 0.0)

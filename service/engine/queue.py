@@ -1,8 +1,9 @@
-"""Tickets waiting for spans. Knows nothing of clocks, threads or tensors: features are opaque."""
+"""Tickets waiting for spans. Knows nothing of clocks, threads or tensors: models and features are opaque."""
 
 from __future__ import annotations
 
-from collections import deque
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, NamedTuple
 
 from model_store.nets.staged import Span
@@ -10,9 +11,9 @@ from service.engine.ticket import Ticket
 
 
 class SpanKey(NamedTuple):
-    """A span of one loaded model."""
+    """A span of one loaded model; what is loaded anew under the same name is another model."""
 
-    model: str
+    model: Any
     span: Span
 
 
@@ -38,23 +39,32 @@ def span_of(ticket: Ticket) -> SpanKey:
 
 
 class SpanQueues:
-    """One first-in-first-out queue for each span that has tickets waiting."""
+    """One queue for each span that has tickets waiting; whoever is due first is taken first.
+
+    Tickets with equal dues are taken in the order in which they came.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._queues: dict[SpanKey, deque[Entry]] = {}
+        self._queues: dict[SpanKey, list[tuple[float, int, Entry]]] = {}
+        self._opened_s: dict[SpanKey, float] = {}
+        self._order = count()
 
     def __len__(self) -> int:
         """Tickets waiting, all spans together."""
         return sum(map(len, self._queues.values()))
 
     def put(self, entry: Entry, now_s: float) -> None:
-        """Append to the queue of the ticket's next span."""
+        """Enter the queue of the ticket's next span."""
         entry.ticket.enqueued_s = now_s
-        self._queues.setdefault(span_of(entry.ticket), deque()).append(entry)
+        key = span_of(entry.ticket)
+        queue = self._queues.setdefault(key, [])
+        if not queue:
+            self._opened_s[key] = now_s
+        heappush(queue, (entry.ticket.due_s, next(self._order), entry))
 
     def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
-        """Remove up to ``most`` runnable tickets of one span, oldest first.
+        """Remove up to ``most`` runnable tickets of one span, those due first.
 
         Returns:
             The runnable entries, and the cancelled and the expired tickets met on the way.
@@ -64,7 +74,7 @@ class SpanQueues:
         cancelled: list[Ticket] = []
         expired: list[Ticket] = []
         while queue and len(runnable) < most:
-            entry = queue.popleft()
+            _, _, entry = heappop(queue)
             ticket = entry.ticket
             if ticket.cancelled:
                 cancelled.append(ticket)
@@ -72,13 +82,15 @@ class SpanQueues:
                 expired.append(ticket)
             else:
                 runnable.append(entry)
-        if not queue:
-            del self._queues[key]
+        if queue:
+            self._opened_s[key] = min(entry.ticket.enqueued_s for _, _, entry in queue)
+        else:
+            del self._queues[key], self._opened_s[key]
         return runnable, cancelled, expired
 
     def views(self) -> list[SpanView]:
         """What is waiting, shallowest span first."""
-        views = [SpanView(key, len(queue), queue[0].ticket.enqueued_s) for key, queue in self._queues.items()]
+        views = [SpanView(key, len(queue), self._opened_s[key]) for key, queue in self._queues.items()]
         return sorted(views, key=lambda view: view.key.span)
 
     def waiting(self, key: SpanKey) -> int:

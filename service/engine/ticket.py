@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from model_store.policy import Plan
 
 if TYPE_CHECKING:
     from service.engine.group import Group
+    from service.engine.loaded import LoadedModel
 
 Image = NDArray[np.uint8]
 """A decoded image, uint8 (3, H, W)."""
@@ -50,6 +53,13 @@ class Expired(Exception):
     """The deadline passed before the first exit answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What an exit said of an image that goes on."""
+
+    prediction: Prediction
+
+
 Outcome = Prediction | LaunchError | Expired
 
 
@@ -58,12 +68,17 @@ class Ticket:
     """One image between admission and answer. The fields from ``position`` on belong to the worker's thread.
 
     Attributes:
-        model: Key of the model that runs it.
+        model: That runs it, whatever is loaded under its name by now.
         plan: Consulted exits, costs and thresholds.
         image: The decoded image; dropped once it has entered a batch.
         arrival_s: When it was submitted, monotonic seconds.
+        future: Takes the outcome; only the event loop touches it. ``None`` in the background.
         deadline_s: When the answer is worth nothing any more, or ``None``.
-        future: Takes the outcome; only the event loop touches it.
+        due_s: By when the answer should be there: the order within a span.
+        degraded: Whether load made its plan cheaper than asked.
+        passing: Called on the event loop with each earlier exit's answer, or ``None``.
+        finished: Called on the worker's thread with the answer, instead of ``future``: background work.
+        shadow: Ticket of the same image for another policy, which follows in the background, or ``None``.
         ledger: Account of its budget level, or ``None`` without a budget or in a group.
         group: The request's other images under one exact sum, or ``None``.
         cancelled: Set by the client's side; seen when the next batch is formed.
@@ -74,12 +89,17 @@ class Ticket:
         answer: The last exit's answer, for deadlines.
     """
 
-    model: str
+    model: LoadedModel
     plan: Plan
     image: Image | None
     arrival_s: float
-    future: asyncio.Future[Outcome]
+    future: asyncio.Future[Outcome] | None
     deadline_s: float | None = None
+    due_s: float = inf
+    degraded: bool = False
+    passing: Callable[[LoadedModel, Prediction], None] | None = None
+    finished: Callable[[Prediction], None] | None = None
+    shadow: Ticket | None = None
     ledger: Ledger | None = None
     group: Group | None = None
     cancelled: bool = False

@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import torch
+from prometheus_client import Gauge
 
 from model_store import exits
-from model_store.nets.staged import Features, Span
-from service.engine.batch import gather, prediction
-from service.engine.loaded import LoadedModel
+from model_store.nets.staged import Features
+from service.engine.batch import gather
+from service.engine.brownout import Brownout
+from service.engine.decide import Delivery, decide
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
 from service.engine.scheduler import WaitUntil, choose
-from service.engine.ticket import Expired, LaunchError, Outcome, Ticket
+from service.engine.ticket import Expired, LaunchError, Passed, Prediction, Ticket
+from service.engine.watch import DriftWatch
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-Delivery = list[tuple[Ticket, Outcome]]
+BACKGROUND = 64
+"""Tickets that wait in the background; more are forgotten. Each may hold an image's features."""
 
 
 class Worker:
@@ -31,8 +34,9 @@ class Worker:
 
     def __init__(
         self,
-        models: Mapping[str, LoadedModel],
         metrics: Metrics,
+        brownout: Brownout,
+        watch: DriftWatch,
         hand_over: Callable[[Delivery], None],
         *,
         max_batch: int,
@@ -43,18 +47,21 @@ class Worker:
         """Prepare; ``start`` begins.
 
         Args:
-            models: Loaded models by key.
             metrics: Where launches are observed.
+            brownout: Told how long images wait.
+            watch: Picks images to be checked in the background.
             hand_over: Receives the tickets that a launch has finished, with their outcomes.
             max_batch: Images per launch.
             max_wait_s: Longest wait of a lone image for company, seconds.
             arriving: How many requests are admitted but not yet submitted.
             clock: Monotonic seconds.
         """
-        self._models, self._metrics, self._hand_over = models, metrics, hand_over
+        self._metrics, self._brownout, self._watch = metrics, brownout, watch
+        self._hand_over = hand_over
         self._max_batch, self._max_wait_s = max_batch, max_wait_s
         self._arriving, self._clock = arriving, clock
         self._queues = SpanQueues()
+        self._background = SpanQueues()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
@@ -64,7 +71,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
+        """Finish what is queued, then end the thread; what waits in the background is forgotten."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -72,19 +79,28 @@ class Worker:
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Queue new tickets and wake the device."""
+        self._queue([Entry(ticket, None, 0) for ticket in tickets])
+
+    def _queue(self, entries: Sequence[Entry]) -> None:
         now_s = self._clock()
         with self._wake:
-            for ticket in tickets:
-                self._queues.put(Entry(ticket, None, 0), now_s)
+            for entry in entries:
+                if entry.ticket.finished is None:
+                    self._queues.put(entry, now_s)
+                    self._depth(span_of(entry.ticket)).inc()
+                elif len(self._background) < BACKGROUND:
+                    self._background.put(entry, now_s)
             self._wake.notify()
 
     def _run(self) -> None:
         while (taken := self._next_batch()) is not None:
             key, entries, done = taken
             if entries:
-                done += self._launch(key, entries)
+                finished, going = self._launch(key, entries)
+                done += finished
+                self._queue(going)
             if done:
-                self._hand_over(done)
+                self._finish(done)
 
     def _next_batch(self) -> tuple[SpanKey, list[Entry], Delivery] | None:
         """Block until a span is due and take its batch; ``None`` once stopped and empty."""
@@ -102,36 +118,34 @@ class Worker:
                     break
                 if decision.time_s is None and self._stopping:
                     return None
+                if decision.time_s is None and (views := self._background.views()) and not self._arriving():
+                    key = views[-1].key
+                    return key, self._background.take(key, self._max_batch, now_s)[0], []
                 self._wake.wait(None if decision.time_s is None else decision.time_s - now_s)
             key = decision.key
-            entries, _, expired = self._queues.take(key, self._max_batch, now_s)
-            self._show_depth(key)
+            entries, cancelled, expired = self._queues.take(key, self._max_batch, now_s)
+            self._depth(key).dec(len(entries) + len(cancelled) + len(expired))
         return key, entries, [(ticket, ticket.answer or Expired()) for ticket in expired]
 
-    def _launch(self, key: SpanKey, entries: list[Entry]) -> Delivery:
-        """Run one batch through its span; returns the tickets that are finished."""
-        model, span = self._models[key.model], key.span
+    def _launch(self, key: SpanKey, entries: list[Entry]) -> tuple[Delivery, list[Entry]]:
+        """Run one batch through its span; returns who is finished and who goes on."""
         started_s = self._clock()
         try:
-            features, table = self._compute(model, span, entries)
+            features, table = self._compute(key, entries)
             seconds = self._clock() - started_s
-            model.note_seconds(span, seconds)
-            self._observe(key, len(entries), seconds)
-            for ticket, _, _ in entries:
-                ticket.queue_s += started_s - ticket.enqueued_s
-                ticket.compute_s += seconds
-            return self._decide(model, entries, features, table, started_s + seconds)
+            key.model.times.note(key.span, len(entries), seconds)
+            self._observe(key, entries, started_s, seconds)
+            return decide(entries, features, table, started_s + seconds, self._watch)
         except Exception as error:  # whatever it is, the thread must live and nobody must wait for ever
             logger.exception(
-                "launch_failed", extra={"model": key.model, "span": str(span), "images": len(entries)}
+                "launch_failed", extra={"model": key.model.key, "span": str(key.span), "images": len(entries)}
             )
             failure = LaunchError(str(error))
-            return [(entry.ticket, failure) for entry in entries]
+            return [(entry.ticket, failure) for entry in entries], []
 
-    def _compute(
-        self, model: LoadedModel, span: Span, entries: list[Entry]
-    ) -> tuple[Features, list[list[float]]]:
+    def _compute(self, key: SpanKey, entries: list[Entry]) -> tuple[Features, list[list[float]]]:
         """Features for the next span and, per row, what ``exits.read`` says, on the host."""
+        model, span = key
         features, logits = model.executor.run(span, gather(entries))
         # One copy for the whole batch: an .item() per image would stall the device B times.
         table = exits.read(logits, model.policy.confidence, model.policy.temperature(span.last)).cpu()
@@ -140,84 +154,32 @@ class Worker:
         rows: list[list[float]] = table.tolist()
         return features, rows
 
-    def _decide(
-        self,
-        model: LoadedModel,
-        entries: list[Entry],
-        features: Features,
-        table: list[list[float]],
-        now_s: float,
-    ) -> Delivery:
-        """Apply the exit rule to every row; survivors go to their next queue."""
-        done: Delivery = []
-        kept: list[int] = []
-        # The least certain first: where an account runs dry, they are the ones whose continuing pays.
-        for row in sorted(range(len(entries)), key=lambda i: table[i][0]):
-            ticket = entries[row].ticket
-            if not self._stays(model, ticket, table[row][0], now_s):
-                done.append((ticket, prediction(ticket, table[row])))
-                continue
-            kept.append(row)
-            if ticket.group is not None or ticket.deadline_s is not None:
-                ticket.answer = prediction(ticket, table[row])
-        if kept:
-            kept.sort()
-            index = torch.tensor(kept)
-            batch = tuple(x[index.to(x.device)] for x in features)
-            self._send_on(
-                [Entry(entries[row].ticket, batch, i) for i, row in enumerate(kept)],
-                [table[row][0] for row in kept],
-                done,
-                now_s,
-            )
-        return done
+    def _finish(self, done: Delivery) -> None:
+        """Hand answers over; those of the background stay here, and shadows follow who was answered."""
+        for ticket, outcome in done:
+            if isinstance(outcome, Prediction):
+                ticket.answer = outcome
+                if ticket.finished is not None:
+                    ticket.finished(outcome)
+        if handed := [(ticket, outcome) for ticket, outcome in done if ticket.finished is None]:
+            self._hand_over(handed)
+        if shadows := [
+            ticket.shadow for ticket, outcome in handed if ticket.shadow and not isinstance(outcome, Passed)
+        ]:
+            self.submit(shadows)
 
-    def _stays(self, model: LoadedModel, ticket: Ticket, confidence: float, now_s: float) -> bool:
-        """Whether the image goes on, or waits for its group's decision."""
-        plan, position, ledger = ticket.plan, ticket.position, ticket.ledger
-        if ledger is not None and position == 0:
-            ledger.arrive(plan.budget or plan.allowed, plan.costs[0])
-        if position + 1 == len(plan.exits):
-            return False
-        if ticket.group is not None:  # it must be met, else the group would wait for it
-            return True
-        if ticket.deadline_s is not None:
-            following = Span(plan.exits[position] + 1, plan.exits[position + 1])
-            if now_s + model.expected_seconds(following) > ticket.deadline_s:
-                return False
-        thresholds = plan.thresholds if ledger is None else ledger.thresholds(plan)
-        if confidence >= thresholds[position]:
-            return False
-        step = plan.costs[position + 1] - plan.costs[position]
-        return ledger is None or ledger.draw(plan.budget or plan.allowed, step)
-
-    def _send_on(
-        self, survivors: list[Entry], confidences: list[float], done: Delivery, now_s: float
-    ) -> None:
-        """Queue the survivors for their next spans; groups decide once their last image is here."""
-        going: list[Entry] = []
-        for entry, confidence in zip(survivors, confidences, strict=True):
-            group = entry.ticket.group
-            if group is None:
-                going.append(entry)
-            elif (met := group.meet(confidence, entry)) is not None:
-                done += [(left.ticket, left.ticket.answer or Expired()) for left in met[0]]
-                going += met[1]
-        with self._wake:
-            for entry in going:
-                entry.ticket.position += 1
-                self._queues.put(entry, now_s)
-            for key in {span_of(entry.ticket) for entry in going}:
-                self._show_depth(key)
-
-    def _observe(self, key: SpanKey, images: int, seconds: float) -> None:
-        name, stage = self._models[key.model].name, str(key.span)
+    def _observe(self, key: SpanKey, entries: Sequence[Entry], started_s: float, seconds: float) -> None:
+        name, stage = key.model.name, str(key.span)
         self._metrics.stage_seconds.labels(name, stage).observe(seconds)
-        self._metrics.batch_size.labels(name, stage).observe(images)
-        self._metrics.flops.labels(name, "executed").inc(
-            images * self._models[key.model].span_flops(key.span)
-        )
+        self._metrics.batch_size.labels(name, stage).observe(len(entries))
+        self._metrics.flops.labels(name, "executed").inc(len(entries) * key.model.span_flops(key.span))
+        for ticket, _, _ in entries:
+            ticket.queue_s += started_s - ticket.enqueued_s
+            ticket.compute_s += seconds
+        if key.span.first == 0 and entries[0].ticket.finished is None:
+            waited_s = max(ticket.queue_s for ticket, _, _ in entries)
+            self._brownout.observe(waited_s, started_s)
 
-    def _show_depth(self, key: SpanKey) -> None:
-        name = self._models[key.model].name
-        self._metrics.queue_depth.labels(name, str(key.span)).set(self._queues.waiting(key))
+    def _depth(self, key: SpanKey) -> Gauge:
+        """What waits for a span of any version of that model."""
+        return self._metrics.queue_depth.labels(key.model.name, str(key.span))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 
 from model_store.policy import Plan
-from service.engine.engine import Engine, NoPermit, Permit
+from service.engine.admission import NoPermit
+from service.engine.engine import Submission
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
@@ -59,8 +61,17 @@ class Answered:
         raise service_error(outcome)
 
 
-async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
+async def answer(
+    request: Request,
+    max_images: int = MAX_IMAGES,
+    passing: Callable[[LoadedModel, Prediction], None] | None = None,
+) -> Answered:
     """Have the images of ``request`` classified as its headers say, charge the client and observe.
+
+    Args:
+        request: Its headers are parsed, its body is read.
+        max_images: How many the route takes at once.
+        passing: Called with what each exit before the last one says, for who wants to see that.
 
     Raises:
         ServiceError: The request as a whole cannot be answered.
@@ -78,20 +89,20 @@ async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
                 headers.model,
                 budget.mean,
                 budget.limit,
-                patient=budget.deadline_ms is None,
+                patient=budget.deadline_ms is None and passing is None,
                 single=headers.media_type != "multipart/form-data",
+                shrunk=engine.shrunk,
             )
             model, plan = choice.model, choice.plan
             with _undone_if_unanswered(choice) as bill:
                 decoded = await read_images(request, headers, service, model.manifest.input, max_images)
                 decode_s = time.monotonic() - started_s
                 with _paid(client, _most(plan, len(decoded)), bill):
-                    outcomes = await _outcomes(
-                        request, engine, model, decoded, plan, permit, headers, started_s
-                    )
+                    submit = partial(engine.submit, permit=permit, passing=passing)
+                    outcomes = await _outcomes(request, submit, choice, decoded, headers, started_s)
                     bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
     except NoPermit as error:
-        raise Overloaded(str(error), retry_after_s=1) from error
+        raise Overloaded(str(error), error.retry_after_s) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     _observe(service, model, plan, predictions, sum(bill))
     seconds = {
@@ -139,11 +150,9 @@ def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[N
 
 async def _outcomes(
     request: Request,
-    engine: Engine,
-    model: LoadedModel,
+    submit: Callable[..., Submission],
+    choice: Choice,
     decoded: Decoded,
-    plan: Plan,
-    permit: Permit,
     headers: RequestHeaders,
     started_s: float,
 ) -> list[Outcome | ServiceError]:
@@ -153,7 +162,10 @@ async def _outcomes(
         return [error for error in decoded if isinstance(error, ServiceError)]
     deadline_ms = headers.budget.deadline_ms
     deadline_s = None if deadline_ms is None else started_s + deadline_ms / 1000
-    submission = engine.submit(model, images, plan, permit, deadline_s)
+    asked = (choice.mean, headers.budget.limit)
+    submission = submit(
+        choice.model, images, choice.plan, deadline_s=deadline_s, asked=asked, degraded=choice.degraded
+    )
     # The body has been read, so the next message is the client's leaving.
     watch = asyncio.ensure_future(request.receive())
     watch.add_done_callback(lambda _: submission.cancel())
@@ -176,6 +188,8 @@ def _observe(
         metrics.images.labels(name, str(prediction.exit)).inc()
         metrics.image_flops.labels(name).observe(prediction.flops)
         metrics.queue_seconds.labels(name).observe(prediction.queue_s)
+        if prediction.degraded:
+            metrics.degraded.labels(name).inc()
     metrics.flops.labels(name, "charged").inc(spent)
     metrics.budget_flops.labels(name).inc(plan.allowed * len(predictions))
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Outcome, Prediction
 from service.errors import ServiceError
-from service.routes.answer import answer, service_error, spent_headers
+from service.routes.answer import Answered, answer, service_error, spent_headers
 from service.routes.documents import CLASSIFY
 
 router = APIRouter(tags=["classification"])
@@ -25,8 +25,15 @@ async def classify(request: Request) -> Response:
     """
     answered = await answer(request)
     headers = spent_headers(answered)  # first: the error of a single image is the whole answer
+    predictions = [entry(answered.model, outcome) for outcome in answered.outcomes]
+    body = {**summary(answered), "predictions": predictions}
+    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
+
+
+def summary(answered: Answered) -> dict[str, Any]:
+    """All of an answer but its predictions; the shape of ``schemas.ClassifyBody``."""
     model, budget = answered.model, answered.budget
-    body = {
+    return {
         "model": model.name,
         "version": model.manifest.version,
         "policy": model.policy.id,
@@ -36,14 +43,12 @@ async def classify(request: Request) -> Response:
             "limit": _number(budget.limit),
             "deadline_ms": _number(budget.deadline_ms),
         },
-        "predictions": [_entry(model, outcome) for outcome in answered.outcomes],
         "flops": answered.flops,
         "timing_ms": {name: round(value * 1000, 3) for name, value in answered.seconds.items()},
     }
-    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
 
 
-def _entry(model: LoadedModel, outcome: Outcome | ServiceError) -> dict[str, Any]:
+def entry(model: LoadedModel, outcome: Outcome | ServiceError) -> dict[str, Any]:
     """One element of ``predictions``; the shape of ``schemas.PredictionBody`` or ``FailedImage``."""
     if not isinstance(outcome, Prediction):
         error = service_error(outcome)

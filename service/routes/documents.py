@@ -75,6 +75,18 @@ CLASSIFY: dict[str, Any] = {
     },
 }
 
+STREAM: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        **CLASSIFY["responses"],
+        200: {
+            "description": "Server-sent events: prediction for each exit, then done; error if it fails.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
+    "openapi_extra": CLASSIFY["openapi_extra"],
+}
+
 EXPLAIN: dict[str, Any] = {
     "response_class": Response,
     "responses": {

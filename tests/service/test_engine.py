@@ -18,7 +18,8 @@ from conftest import SmallStore, random_images
 from model_store import exits, ledger
 from model_store.nets.staged import Features, Span
 from model_store.policy import Plan
-from service.engine.engine import Engine, NoPermit
+from service.engine.admission import NoPermit
+from service.engine.engine import Engine
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.engine.openvino_executor import OpenVinoExecutor
@@ -35,10 +36,8 @@ def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executo
 
 
 @asynccontextmanager
-async def running(model: LoadedModel, max_in_flight: int = 512, max_batch: int = 8) -> AsyncIterator[Engine]:
-    engine = Engine(
-        {model.key: model}, Metrics(), max_in_flight=max_in_flight, max_batch=max_batch, max_wait_s=0.001
-    )
+async def running(max_in_flight: int = 512, max_batch: int = 8) -> AsyncIterator[Engine]:
+    engine = Engine(Metrics(), max_in_flight=max_in_flight, max_batch=max_batch, max_wait_s=0.001)
     engine.start()
     try:
         yield engine
@@ -83,7 +82,7 @@ async def test_every_image_is_answered_as_if_it_were_alone(
     model = LoadedModel(small_store.artifact.manifest, executor)
     picked = {number: chance.choice(mixed_plans(model)) for number in range(len(images))}
     answered: dict[int, Prediction] = {}
-    async with running(model, max_batch=max_batch) as engine:
+    async with running(max_batch=max_batch) as engine:
 
         async def one(number: int) -> None:
             await asyncio.sleep(chance.random() * 0.2)
@@ -96,7 +95,7 @@ async def test_every_image_is_answered_as_if_it_were_alone(
                 answered[number] = (await task)[0]
 
         await asyncio.gather(*map(one, picked))
-        assert engine.in_flight == 0
+        assert engine.admission.in_flight == 0
     assert len(answered) == 180
     assert len({prediction.exit for prediction in answered.values()}) >= 3, (
         "images must leave at several exits"
@@ -122,7 +121,7 @@ async def test_a_request_of_many_images_never_sums_above_its_budgets_and_uses_th
     model = LoadedModel(small_store.artifact.manifest, executor)
     costs = model.plan(None, None, True).costs
     images = list(random_images(64, seed=2))
-    async with running(model) as engine:
+    async with running() as engine:
         for size in (2, 3, 8, 32, 64):
             for mean in np.linspace(costs[0], costs[-1], 7):
                 answers = await classify(engine, model, images[:size], model.plan(mean, None, True))
@@ -140,7 +139,7 @@ async def test_within_a_group_the_least_certain_images_continue(
     images = list(random_images(32, seed=3))
     first = model.plan(None, costs[0], True)
     plan = model.plan((costs[0] + costs[1]) / 2, None, True)
-    async with running(model) as engine:
+    async with running() as engine:
         sure = [answer.probabilities[0] for answer in await classify(engine, model, images, first)]
         answers = await classify(engine, model, images, plan)
     left = [confidence for confidence, answer in zip(sure, answers, strict=True) if answer.exit == 1]
@@ -148,9 +147,8 @@ async def test_within_a_group_the_least_certain_images_continue(
     assert went and left and max(went) <= min(left) + 1e-4
 
 
-async def test_no_permit_is_given_beyond_the_limit_and_each_comes_back(small_store: SmallStore) -> None:
-    model = _torch_model(small_store)
-    async with running(model, max_in_flight=2) as engine:
+async def test_no_permit_is_given_beyond_the_limit_and_each_comes_back() -> None:
+    async with running(max_in_flight=2) as engine:
         with engine.admit(), engine.admit(), pytest.raises(NoPermit), engine.admit():
             pass
         with engine.admit(), engine.admit():
@@ -161,7 +159,7 @@ async def test_an_answer_in_hand_is_given_when_the_deadline_strikes(small_store:
     slow = SlowExecutor(small_store, after=Span(0, 0), seconds=0.4)
     model = LoadedModel(small_store.artifact.manifest, slow)
     plan = model.plan(None, 1e12, False)
-    async with running(model) as engine:
+    async with running() as engine:
         started_s = time.monotonic()
         answers = await classify(engine, model, [random_images(1)[0]], plan, started_s + 0.15)
         assert time.monotonic() - started_s < 0.3
@@ -171,7 +169,7 @@ async def test_an_answer_in_hand_is_given_when_the_deadline_strikes(small_store:
 async def test_without_any_answer_at_the_deadline_the_image_has_expired(small_store: SmallStore) -> None:
     slow = SlowExecutor(small_store, after=None, seconds=0.3)
     model = LoadedModel(small_store.artifact.manifest, slow)
-    async with running(model) as engine:
+    async with running() as engine:
         answers = await classify(
             engine, model, [random_images(1)[0]], model.plan(None, None, False), time.monotonic() + 0.05
         )
@@ -182,18 +180,18 @@ async def test_a_failing_launch_fails_its_images_and_not_the_engine(small_store:
     failing = FailingExecutor(small_store)
     model = LoadedModel(small_store.artifact.manifest, failing)
     plan = model.plan(None, None, True)
-    async with running(model) as engine:
+    async with running() as engine:
         with pytest.raises(LaunchError):
             await classify(engine, model, [random_images(1)[0]] * 3, plan)
         failing.broken = False
         answers = await classify(engine, model, [random_images(1)[0]], plan)
-        assert engine.in_flight == 0
+        assert engine.admission.in_flight == 0
     assert isinstance(answers[0], Prediction)
 
 
 async def test_stopping_answers_what_is_queued(small_store: SmallStore) -> None:
     model = LoadedModel(small_store.artifact.manifest, SlowExecutor(small_store, after=None, seconds=0.05))
-    async with running(model, max_batch=1) as engine:
+    async with running(max_batch=1) as engine:
         plan = model.plan(None, None, True)
         tasks = [asyncio.create_task(classify(engine, model, [image], plan)) for image in random_images(5)]
         await asyncio.sleep(0)
@@ -205,7 +203,7 @@ async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallSt
     blocked = BlockedExecutor(small_store)
     model = LoadedModel(small_store.artifact.manifest, blocked)
     plan = model.plan(None, None, True)
-    async with running(model) as engine:
+    async with running() as engine:
         images = random_images(22)
         first = asyncio.create_task(classify(engine, model, [images[0]], plan))
         while not blocked.images:
@@ -215,7 +213,7 @@ async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallSt
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
-        assert engine.in_flight == 1
+        assert engine.admission.in_flight == 1
         blocked.gate.set()
         await first
         await classify(engine, model, [images[21]], plan)

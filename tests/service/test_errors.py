@@ -24,8 +24,8 @@ from service.errors import (
     TooLarge,
     Unauthorized,
     from_image_error,
-    problem,
 )
+from service.problems import problem
 
 CONTRACT = {
     (400, "invalid_header"),
@@ -44,6 +44,7 @@ CONTRACT = {
 """The table of the HTTP contract."""
 
 BEYOND_IT = {
+    (403, "forbidden"),
     (400, "invalid_request"),
     (404, "not_found"),
     (405, "method_not_allowed"),

@@ -1,0 +1,112 @@
+"""Room for requests: how many may be in, and what a refused client is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import exp
+
+from service.engine.brownout import HIGH, STEPS, Brownout
+from service.metrics import Metrics
+
+FADING_S = 1.0
+"""Time over which answers count towards their rate: older ones fade."""
+
+
+class NoPermit(Exception):
+    """There is no room; ``retry_after_s`` is when there should be."""
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        """Say what is full."""
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Permit:
+    """Room for one request; ``submitted`` tells that its images are in the queues."""
+
+    __slots__ = ("_admission", "_waiting")
+
+    def __init__(self, admission: Admission) -> None:
+        """Count as arriving."""
+        self._admission = admission
+        self._waiting = True
+        admission.arriving += 1
+
+    def submitted(self) -> None:
+        """No longer on the way: queued, or failed before."""
+        if self._waiting:
+            self._waiting = False
+            self._admission.arriving -= 1
+
+
+class Admission:
+    """Counts who is in. The event loop owns it; the worker's thread reads ``arriving``.
+
+    Attributes:
+        arriving: Requests that are admitted and not yet queued.
+        in_flight: Requests that are admitted and not yet answered.
+    """
+
+    def __init__(self, max_in_flight: int, objective_s: float, brownout: Brownout, metrics: Metrics) -> None:
+        """Let ``max_in_flight`` requests in, and fewer where not even ``brownout`` holds the objective."""
+        self.arriving = self.in_flight = 0
+        self._max_in_flight, self._objective_s = max_in_flight, objective_s
+        self._brownout, self._metrics = brownout, metrics
+        self._rate = AnswerRate()
+
+    @contextmanager
+    def admit(self) -> Iterator[Permit]:
+        """Hold room for one request, from before its body is decoded until its answer.
+
+        Raises:
+            NoPermit: ``max_in_flight`` requests are in already, or the budgets are at their floor and another
+                request could still not be answered in time.
+        """
+        self._check_room(time.monotonic())
+        self.in_flight += 1
+        self._metrics.in_flight.set(self.in_flight)
+        permit = Permit(self)
+        try:
+            yield permit
+        finally:
+            permit.submitted()
+            self.in_flight -= 1
+            self._metrics.in_flight.set(self.in_flight)
+
+    def answered(self) -> None:
+        """Count an answer."""
+        self._rate.note(time.monotonic())
+
+    def _check_room(self, now_s: float) -> None:
+        drain_s = self._rate.drain_s(self.in_flight, now_s)
+        if self.in_flight >= self._max_in_flight:
+            raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
+        if self._brownout.step(now_s) == STEPS and drain_s > 2 * HIGH * self._objective_s:
+            raise NoPermit(
+                f"even the cheapest answers come after {drain_s:.2f} s, later than the objective of "
+                f"{self._objective_s:g} s",
+                drain_s,
+            )
+
+
+class AnswerRate:
+    """A fading count of answers."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._value, self._seen_s = 0.0, 0.0
+
+    def note(self, now_s: float) -> None:
+        """Count one answer; ``now_s`` in monotonic seconds."""
+        self._value = self._faded(now_s) + 1 / FADING_S
+        self._seen_s = now_s
+
+    def drain_s(self, waiting: int, now_s: float) -> float:
+        """Expected seconds until ``waiting`` images are answered; 0 where nobody can tell."""
+        rate = self._faded(now_s)
+        return waiting / rate if rate >= 1 else 0.0
+
+    def _faded(self, now_s: float) -> float:
+        return self._value * exp(-(now_s - self._seen_s) / FADING_S)

@@ -1,0 +1,31 @@
+"""How long launches take: a moving average for each span and size of batch."""
+
+from __future__ import annotations
+
+from model_store.nets.staged import Span
+
+WEIGHT = 0.1
+"""Of a new measurement in its average."""
+
+
+class StageTimes:
+    """Times of one model's launches, by powers of two of the batch. The worker's thread owns it."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._seconds: dict[Span, dict[int, float]] = {}
+
+    def note(self, span: Span, images: int, seconds: float) -> None:
+        """Enter one launch."""
+        sizes = self._seconds.setdefault(span, {})
+        size = images.bit_length()
+        old = sizes.get(size, seconds)
+        sizes[size] = old + WEIGHT * (seconds - old)
+
+    def expected(self, span: Span, images: int) -> float:
+        """Expected seconds of a launch of ``images``: as measured at the nearest size; 0 before the first."""
+        sizes = self._seconds.get(span)
+        if not sizes:
+            return 0.0
+        size = images.bit_length()
+        return sizes[min(sizes, key=lambda known: (abs(known - size), -known))]

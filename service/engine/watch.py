@@ -1,0 +1,67 @@
+"""Watches for drift without labels: a share of early leavers goes on to the last exit, and who agrees counts.
+
+A policy lets an image leave where going on would not change the answer often enough to pay. Whether that
+still holds for today's images shows where the last exit says something else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from math import ceil, inf
+
+from model_store.nets.staged import Features
+from model_store.policy import Plan, path_flops
+from service.engine.queue import Entry
+from service.engine.ticket import Prediction, Ticket
+from service.metrics import Metrics
+
+WINDOW = 1000
+"""Re-checks of one exit whose agreement is shown: drift of the last days must not drown in a year's mean."""
+
+
+class DriftWatch:
+    """Makes tickets for the background out of images that left early. Belongs to the worker's thread."""
+
+    def __init__(self, share: float, metrics: Metrics) -> None:
+        """Re-check ``share`` (0..1) of the early leavers; 0 watches nothing."""
+        self._every = ceil(1 / share) if share > 0 else 0
+        self._count = count(1)
+        self._metrics = metrics
+        self._agreed: dict[tuple[str, int], deque[bool]] = {}
+
+    def entry(self, ticket: Ticket, answer: Prediction, features: Features, row: int) -> Entry | None:
+        """The rest of the way of an image that leaves with ``answer``, if it is one of the sample.
+
+        Args:
+            ticket: Of the image, at the exit that it leaves by.
+            answer: Of that exit.
+            features: What the launch returned for its batch.
+            row: The image's row there.
+        """
+        model, k = ticket.model, ticket.plan.exits[ticket.position]
+        early = ticket.finished is None and ticket.position + 1 < len(ticket.plan.exits)
+        if not (self._every and early) or next(self._count) % self._every:
+            return None
+        last = len(model.stages) - 1
+        exits = (k, last)
+        plan = Plan(exits, path_flops(model.stages, exits), (inf, -inf), None, 0.0, None)
+        kept = tuple(x[row : row + 1].clone() for x in features)
+
+        def compare(full: Prediction) -> None:
+            self._enter(model.name, k + 1, full.classes[0] == answer.classes[0])
+
+        check = Ticket(model, plan, None, ticket.arrival_s, None, finished=compare)
+        check.position = 1
+        return Entry(check, kept, 0)
+
+    def _enter(self, model: str, exit_: int, agrees: bool) -> None:
+        window = self._agreed.setdefault((model, exit_), deque(maxlen=WINDOW))
+        window.append(agrees)
+        self._metrics.exit_agreement.labels(model, str(exit_)).set(_share(window))
+        self._metrics.rechecks.labels(model, str(exit_)).inc()
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags)

@@ -1,0 +1,236 @@
+"""Models come and go while requests are answered.
+
+A slot is what somebody asked for: ``name`` follows that name's latest version at each load, ``name@version``
+stays what it is, so that versions can stand side by side. What is new is loaded and warmed up beside what
+serves, then takes its place in one assignment; whoever is under way ends with the model he began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+from dataclasses import dataclass, field
+
+from model_store.policy import Policy
+from model_store.store import Store, StoreError
+from service.engine.loaded import LoadedModel
+from service.engine.shadow import Shadow
+from service.errors import InvalidRequest, UnknownModel
+from service.loading import load_model, prepare
+from service.metrics import Metrics
+from service.registry import Registry
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Slot:
+    """What was asked for, and what serves it.
+
+    Attributes:
+        model: Under the current policy.
+        policies: All policies that the model has had since it was loaded, oldest first.
+        revision: Position in these of the one in force, 1-based.
+    """
+
+    model: LoadedModel
+    policies: list[Policy] = field(default_factory=list)
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        """Begin with the policy of the artifact."""
+        self.policies = self.policies or [self.model.policy]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One artifact of the store, or of what is loaded.
+
+    Attributes:
+        name: Of the artifact.
+        version: Of the artifact.
+        loaded: Whether requests can name it.
+        reason: Why it could not be loaded the last time somebody tried, or empty.
+    """
+
+    name: str
+    version: int
+    loaded: bool
+    reason: str
+
+
+class Lifecycle:
+    """Owns what is loaded. All methods are for the event loop; the work itself is done in a thread."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Begin with nothing."""
+        self.registry = Registry({})
+        self._settings, self._metrics = settings, metrics
+        self._slots: dict[str, Slot] = {}
+        self._failures: dict[str, str] = {}
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Load what the settings name.
+
+        Raises:
+            StoreError: An artifact is missing or broken, or classes of one task differ.
+        """
+        async with self._changing:
+            slots = {
+                wanted: Slot(await asyncio.to_thread(load_model, self._settings, wanted))
+                for wanted in self._settings.models
+            }
+            self._publish(slots)
+
+    async def load(self, wanted: str) -> LoadedModel:
+        """Load ``wanted`` anew, ``name`` or ``name@version``; what is loaded serves until then.
+
+        Raises:
+            StoreError: The artifact is missing or broken, or does not fit to the others of its task. What
+                served before goes on.
+        """
+        async with self._changing:
+            try:
+                model = await asyncio.to_thread(load_model, self._settings, wanted)
+                self._publish({**self._slots, wanted: Slot(model)})
+            except StoreError as error:
+                self._failures[wanted] = str(error)
+                raise
+            self._failures.pop(wanted, None)
+            await asyncio.to_thread(_free_memory)
+        return model
+
+    async def unload(self, wanted: str) -> None:
+        """Take ``wanted`` away: all versions of a name, or one.
+
+        Raises:
+            UnknownModel: It is not loaded.
+        """
+        async with self._changing:
+            gone = [text for text, slot in self._slots.items() if wanted in (text, slot.model.name)]
+            gone = gone or [text for text, slot in self._slots.items() if slot.model.key == wanted]
+            if not gone:
+                raise UnknownModel(
+                    f"no model {wanted!r} is loaded; loaded: {', '.join(self._slots) or 'none'}"
+                )
+            self._publish({text: slot for text, slot in self._slots.items() if text not in gone})
+            logger.info("model_unloaded", extra={"model": wanted})
+            await asyncio.to_thread(_free_memory)
+
+    def index(self) -> list[Listed]:
+        """Everything in the store, loaded or not."""
+        versions = Store(self._settings.model_store).versions()
+        found = {(name, version) for name, known in versions.items() for version in known}
+        found |= {(model.name, model.manifest.version) for model in self.registry.models.values()}
+        return [
+            Listed(name, version, f"{name}@{version}" in self.registry.models, self._reason(name, version))
+            for name, version in sorted(found)
+        ]
+
+    def slot(self, name: str) -> Slot:
+        """The slot of a model, ``name`` or ``name@version``.
+
+        Raises:
+            UnknownModel: It is not loaded, or is a task.
+        """
+        for text, slot in self._slots.items():
+            if name == text:
+                return slot
+        (model, *_) = self.registry.find(name)
+        for slot in self._slots.values():
+            if slot.model is model and name in (model.name, model.key):
+                return slot
+        raise UnknownModel(f"{name!r} is no model; policies belong to models, not to tasks")
+
+    async def set_policy(self, name: str, policy: Policy) -> Slot:
+        """Put ``policy`` in force for a model; the weights stay.
+
+        Raises:
+            UnknownModel: The model is not loaded.
+            InvalidRequest: The policy is not for its network.
+        """
+        async with self._changing:
+            slot = self.slot(name)
+            await self._put_in_force(slot, policy)
+            slot.policies.append(policy)
+            slot.revision = len(slot.policies)
+        return slot
+
+    async def roll_back(self, name: str, revision: int | None = None) -> Slot:
+        """Put an earlier policy of a model in force again, the one before by default.
+
+        Raises:
+            UnknownModel: The model is not loaded.
+            InvalidRequest: There is no such revision.
+        """
+        async with self._changing:
+            slot = self.slot(name)
+            wanted = slot.revision - 1 if revision is None else revision
+            if not 1 <= wanted <= len(slot.policies):
+                raise InvalidRequest(f"revision {wanted} is not one of 1 to {len(slot.policies)}")
+            await self._put_in_force(slot, slot.policies[wanted - 1])
+            slot.revision = wanted
+        return slot
+
+    async def set_shadow(self, name: str, policy: Policy | None, share: float = 1.0) -> Slot:
+        """Try ``policy`` in the background on a ``share`` of a model's images; ``None`` ends the trial.
+
+        Raises:
+            UnknownModel: The model is not loaded.
+            InvalidRequest: The policy is not for its network.
+        """
+        async with self._changing:
+            slot = self.slot(name)
+            if policy is None:
+                slot.model.shadow = None
+                return slot
+            try:
+                shadow = Shadow(slot.model, policy, share)
+            except ValueError as error:
+                raise InvalidRequest(f"the policy is not for {slot.model.key}: {error}") from error
+            await asyncio.to_thread(prepare, shadow.model)
+            slot.model.shadow = shadow
+        return slot
+
+    async def _put_in_force(self, slot: Slot, policy: Policy) -> None:
+        try:
+            model = slot.model.with_policy(policy)
+        except ValueError as error:
+            raise InvalidRequest(f"the policy is not for {slot.model.key}: {error}") from error
+        await asyncio.to_thread(prepare, model)
+        slot.model = model
+        self._publish(self._slots)
+        logger.info("policy_set", extra={"model": model.key, "policy": policy.id})
+
+    def _publish(self, slots: dict[str, Slot]) -> None:
+        """Serve ``slots`` from now on.
+
+        Raises:
+            StoreError: Classes of one task differ; nothing has changed.
+        """
+        models = {slot.model.key: slot.model for slot in slots.values()}
+        registry = Registry(models, self._settings.models[0])
+        self._slots, self.registry = slots, registry
+        self._metrics.model_info.clear()
+        for model in models.values():
+            version, task = str(model.manifest.version), model.manifest.task
+            self._metrics.model_info.labels(
+                model.name, version, task, model.policy.id, model.executor.device
+            ).set(1)
+
+    def _reason(self, name: str, version: int) -> str:
+        key = f"{name}@{version}"
+        latest = max(Store(self._settings.model_store).versions().get(name, [0])) == version
+        return self._failures.get(key) or (self._failures.get(name, "") if latest else "")
+
+
+def _free_memory() -> None:
+    """Give back what a model has left: the C library keeps freed memory for itself otherwise."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,123 @@
+"""Policies of loaded models: what is in force, another one, back again, one on trial. For administrators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from model_store.policy import Policy
+from service.lifecycle import Slot
+from service.schemas import Problem
+from service.state import require_admin, service_of
+
+router = APIRouter(
+    prefix="/admin/models",
+    tags=["administration"],
+    dependencies=[Depends(require_admin)],
+    responses={status: {"model": Problem} for status in (400, 401, 403, 404, 503)},
+)
+
+
+class Revision(BaseModel):
+    """A policy that a model has had."""
+
+    revision: int = Field(description="1-based; 1 is the artifact's own.")
+    policy: str = Field(description="Its id.")
+    default_budget: float
+    in_force: bool
+
+
+class Trial(BaseModel):
+    """A policy that runs in the background, and how it compares on the same images."""
+
+    policy: str
+    images: int
+    agreement: float | None = Field(description="Share of images with the same class from both.")
+    mean_flops: float | None = Field(description="Per image, under the policy on trial.")
+    live_mean_flops: float | None = Field(description="Per image, under the policy in force.")
+
+
+class Policies(BaseModel):
+    """All policies of a model since it was loaded."""
+
+    model: str
+    version: int
+    revisions: list[Revision]
+    shadow: Trial | None
+
+
+class ShadowBody(BaseModel, extra="forbid"):
+    """A policy to be tried."""
+
+    policy: Policy
+    share: float = Field(1.0, gt=0, le=1, description="Of the images; single ones without deadline.")
+
+
+class RollbackBody(BaseModel, extra="forbid"):
+    """Where to go back to."""
+
+    revision: int | None = Field(None, description="Default: the one before the one in force.")
+
+
+@router.get("/{name}/policies")
+async def show_policies(request: Request, name: str) -> Policies:
+    """Policies of a model since it was loaded, and the one on trial."""
+    return _describe(service_of(request).lifecycle.slot(name))
+
+
+@router.post("/{name}/policies")
+async def set_policy(request: Request, name: str, policy: Policy) -> Policies:
+    """Put another policy in force; weights stay, requests under way end with the old one."""
+    return _describe(await service_of(request).lifecycle.set_policy(name, policy))
+
+
+@router.post("/{name}/policies/rollback")
+async def roll_back(request: Request, name: str, body: RollbackBody | None = None) -> Policies:
+    """Put an earlier policy in force again."""
+    revision = None if body is None else body.revision
+    return _describe(await service_of(request).lifecycle.roll_back(name, revision))
+
+
+@router.put("/{name}/shadow")
+async def set_shadow(request: Request, name: str, body: ShadowBody) -> Policies:
+    """Try a policy in the background on images that are answered under the one in force."""
+    return _describe(await service_of(request).lifecycle.set_shadow(name, body.policy, body.share))
+
+
+@router.delete("/{name}/shadow")
+async def end_shadow(request: Request, name: str) -> Policies:
+    """End the trial."""
+    return _describe(await service_of(request).lifecycle.set_shadow(name, None))
+
+
+def _describe(slot: Slot) -> Policies:
+    revisions = [
+        Revision(
+            revision=number,
+            policy=policy.id,
+            default_budget=policy.default_flops,
+            in_force=number == slot.revision,
+        )
+        for number, policy in enumerate(slot.policies, start=1)
+    ]
+    manifest = slot.model.manifest
+    return Policies(
+        model=manifest.name, version=manifest.version, revisions=revisions, shadow=_trial(slot.model.shadow)
+    )
+
+
+def _trial(shadow: Any) -> Trial | None:
+    if shadow is None:
+        return None
+    images = shadow.images
+    live, tried = (flops / images if images else None for flops in shadow.flops)
+    agreement = shadow.agreed / images if images else None
+    return Trial(
+        policy=shadow.policy.id,
+        images=images,
+        agreement=agreement,
+        mean_flops=tried,
+        live_mean_flops=live,
+    )
