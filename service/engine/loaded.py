@@ -6,6 +6,8 @@ from functools import lru_cache
 from math import floor, log
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from model_store.ledger import Ledger
 from model_store.manifest import Manifest
 from model_store.nets.staged import Span, StagedNet
@@ -44,7 +46,11 @@ class LoadedModel:
         Raises:
             ValueError: The policy is not for this network.
         """
-        other = LoadedModel(with_policy(self.manifest, policy), self.executor)
+        try:
+            manifest = with_policy(self.manifest, policy)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from error
+        other = LoadedModel(manifest, self.executor)
         other.times, other._net = self.times, self._net
         return other
 

@@ -46,3 +46,22 @@ def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
     taken, cancelled, expired = queues.take(FIRST, 1, 5.0)
     assert ([entry.ticket for entry in taken], cancelled, expired) == ([good], [gone], [late])
     assert queues.views() == [] and len(queues) == 0
+
+
+def test_whoever_is_due_first_is_taken_first_whenever_it_came() -> None:
+    queues = SpanQueues()
+    relaxed, urgent, soon = ticket(due_s=9.0), ticket(due_s=2.0), ticket(due_s=3.0)
+    for number, each in enumerate((relaxed, soon, urgent)):
+        queues.put(Entry(each, None, 0), float(number))
+    taken, _, _ = queues.take(FIRST, 2, 2.5)
+    assert [entry.ticket for entry in taken] == [urgent, soon]
+    assert queues.views()[0].oldest_arrival_s == 0.0  # the relaxed one, which has waited longest
+
+
+def test_a_model_that_is_loaded_anew_has_queues_of_its_own() -> None:
+    queues = SpanQueues()
+    for model in ("old", "new"):
+        each = ticket()
+        each.model = model  # type: ignore[assignment]
+        queues.put(Entry(each, None, 0), 0.0)
+    assert [view.waiting for view in queues.views()] == [1, 1]
