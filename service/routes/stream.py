@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from service.problems import problem_members
 from service.routes.answer import Answered, ClientLeft, answer
 from service.routes.classify import entry, summary
 from service.routes.documents import STREAM
+from service.state import service_of
 
 Passed = asyncio.Queue[tuple[LoadedModel, Prediction]]
 """What exits have said and nobody has been told yet."""
@@ -44,7 +45,8 @@ async def stream(request: Request) -> Response:
     except BaseException:
         answering.cancel()
         raise
-    return EventStream(_events(first, passed, answering, started_s))
+    left = service_of(request).metrics.cancelled.inc
+    return EventStream(_events(first, passed, answering, started_s, left))
 
 
 class EventStream(Response):
@@ -80,8 +82,9 @@ async def _events(
     passed: Passed,
     answering: asyncio.Task[Answered],
     started_s: float,
+    left: Callable[[], None],
 ) -> AsyncIterator[bytes]:
-    """Every prediction, then the end."""
+    """Every prediction, then the end; calls ``left`` if the client does not wait for it."""
     said = 0
     try:
         while following is not None:
@@ -94,7 +97,7 @@ async def _events(
             yield _event("prediction", {**last, "elapsed_ms": _ms(started_s)})
         yield _event("done", summary(answered))
     except ClientLeft:
-        return
+        left()
     except Exception as error:
         shown = error if isinstance(error, ServiceError) else InternalError()
         yield _event("error", problem_members(shown))

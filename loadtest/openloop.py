@@ -1,0 +1,158 @@
+"""Open-loop load: requests leave at random times at a given rate, whether or not the last ones came back.
+
+    python loadtest/openloop.py --data DIR --rate 300 --seconds 20 --deadline-ms 20
+    python loadtest/openloop.py --data DIR --rate 1500 --seconds 20          # overload: watch brownout
+
+Closed-loop users slow down with the server and hide its delays; these do not. Latency counts from the moment
+a request was due, not from when it was sent. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from replay import read_rows
+
+
+@dataclass
+class Tally:
+    """What came back."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    answered_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
+    right: int = 0
+    degraded: int = 0
+    flops: int = 0
+    exits: Counter[int] = field(default_factory=Counter)
+    without_retry_after: int = 0
+    behind_s: float = 0.0
+
+
+async def one(
+    session: aiohttp.ClientSession,
+    row: tuple[bytes, int],
+    headers: dict[str, str],
+    due_s: float,
+    tally: Tally,
+) -> None:
+    """Send one image and enter its answer."""
+    try:
+        async with session.post("/classify", data=row[0], headers=headers) as answer:
+            body = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        tally.statuses[type(error).__name__] += 1
+        return
+    seconds = time.perf_counter() - due_s
+    tally.statuses[str(answer.status)] += 1
+    if answer.status == 200:
+        (prediction,) = body["predictions"]
+        tally.answered_s.append(seconds)
+        tally.right += prediction["index"] == row[1]
+        tally.degraded += prediction["degraded"]
+        tally.flops += prediction["flops"]
+        tally.exits[prediction["exit"]] += 1
+    elif answer.status == 504:
+        tally.late_s.append(seconds)
+    else:
+        tally.refused_s.append(seconds)
+        tally.without_retry_after += answer.status == 503 and "Retry-After" not in answer.headers
+
+
+async def run(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Tally:
+    """Send for ``options.seconds``, then wait for what is under way."""
+    chance = random.Random(options.seed)
+    headers = {
+        "X-Model": options.model,
+        "X-FLOP-Budget": options.budget,
+        "X-FLOP-Limit": options.limit,
+        "X-Deadline-Ms": options.deadline_ms,
+    }
+    headers = {name: value for name, value in headers.items() if value}
+    headers["Content-Type"] = "application/octet-stream"
+    tally = Tally()
+    connector = aiohttp.TCPConnector(limit=options.connections)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(options.url, connector=connector, timeout=timeout) as session:
+        tasks: set[asyncio.Task[None]] = set()
+        started_s = due_s = time.perf_counter()
+        while due_s < started_s + options.seconds:
+            now_s = time.perf_counter()
+            if due_s > now_s:
+                await asyncio.sleep(due_s - now_s)
+            tally.behind_s = max(tally.behind_s, now_s - due_s)
+            task = asyncio.create_task(one(session, chance.choice(rows), headers, due_s, tally))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            due_s += chance.expovariate(options.rate)
+        await asyncio.gather(*tasks)
+    return tally
+
+
+def summary(options: argparse.Namespace, tally: Tally) -> dict[str, Any]:
+    """What the report needs."""
+    answered = len(tally.answered_s)
+    told: dict[str, Any] = {
+        "rate": options.rate,
+        "seconds": options.seconds,
+        "sent": sum(tally.statuses.values()),
+        "statuses": dict(tally.statuses),
+        "latency_ms": percentiles(tally.answered_s),
+        "refusal_ms": percentiles(tally.refused_s),
+        "expired_ms": percentiles(tally.late_s),
+        "accuracy": tally.right / answered if answered else None,
+        "degraded": tally.degraded / answered if answered else None,
+        "mean_flops": tally.flops / answered if answered else None,
+        "exits": {str(k): tally.exits[k] for k in sorted(tally.exits)},
+        "503_without_retry_after": tally.without_retry_after,
+        "generator_behind_ms": round(1000 * tally.behind_s, 1),
+    }
+    if options.deadline_ms:
+        in_time = sum(seconds <= float(options.deadline_ms) / 1000 for seconds in tally.answered_s)
+        told["in_time"] = in_time / told["sent"]
+    return told
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """p50, p95, p99 and the largest, milliseconds."""
+    ordered = sorted(seconds)
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    last = len(ordered) - 1
+    return {name: round(1000 * ordered[round(share * last)], 2) for name, share in shares.items() if ordered}
+
+
+def main() -> int:
+    """Parse the command line, send, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
+    parser.add_argument("--part", default="test")
+    parser.add_argument("--rate", type=float, required=True, help="requests per second, Poisson")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--budget", default="")
+    parser.add_argument("--limit", default="")
+    parser.add_argument("--deadline-ms", default="")
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    tally = asyncio.run(run(options, read_rows(options.data, options.part)))
+    sys.stdout.write(json.dumps(summary(options, tally)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
