@@ -84,6 +84,7 @@ class Family:
         *,
         patient: bool,
         single: bool,
+        anytime: bool = False,
         shrunk: Callable[[float, float], float] = lambda budget, floor: budget,
     ) -> Choice:
         """The model that answers one request, with its plan.
@@ -94,6 +95,7 @@ class Family:
             patient: Whether there is no deadline.
             single: Whether the request is about one image. Several are owed an exact sum, so that one model
                 answers them within their own budget.
+            anytime: Whether, without budget and limit, time alone decides how deep an image gets.
             shrunk: What load leaves of the default budget, given that and the cheapest that can be answered.
 
         Raises:
@@ -102,8 +104,11 @@ class Family:
         degraded = False
         if mean is None and limit is None:
             default = self.models[0].policy.default_flops
-            mean, single = shrunk(default, self._floor), False  # nobody asked for turns
-            degraded = mean < default
+            left = shrunk(default, self._floor)
+            degraded = left < default
+            if anytime and not degraded:
+                return self._deepest(patient)
+            mean, single = left, False  # nobody asked for turns
         if len(self.models) == 1:
             model = self.models[0]
             try:
@@ -114,6 +119,12 @@ class Family:
         if turns is not None and single and mean is not None:
             return self._turn(turns, mean, patient)
         return Choice(model, plan, mean, degraded=degraded)
+
+    def _deepest(self, patient: bool) -> Choice:
+        """The way to the last exit of the most accurate model that has answers before it."""
+        staged = [model for model in self.models if len(model.stages) > 1] or self.models
+        model = max(staged, key=lambda model: model.manifest.exits[-1].accuracy)
+        return Choice(model, model.plan(None, direct_flops(model.stages)[-1], patient))
 
     def _decision(
         self, mean: float | None, limit: float | None, patient: bool

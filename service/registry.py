@@ -61,6 +61,7 @@ class Registry:
         *,
         patient: bool,
         single: bool,
+        anytime: bool = False,
         shrunk: Callable[[float, float], float] = lambda budget, floor: budget,
     ) -> Choice:
         """The model that answers, with its plan; of a task's models see ``Family.resolve``.
@@ -70,7 +71,7 @@ class Registry:
             BudgetTooSmall: No model of the task can meet budget or limit.
         """
         family = self._family(tuple(self.find(text)))
-        return family.resolve(mean, limit, patient=patient, single=single, shrunk=shrunk)
+        return family.resolve(mean, limit, patient=patient, single=single, anytime=anytime, shrunk=shrunk)
 
     def _family(self, models: tuple[LoadedModel, ...]) -> Family:
         keys = tuple(model.key for model in models)

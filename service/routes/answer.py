@@ -91,6 +91,7 @@ async def answer(
                 budget.limit,
                 patient=budget.deadline_ms is None and passing is None,
                 single=headers.media_type != "multipart/form-data",
+                anytime=budget.deadline_ms is not None,
                 shrunk=engine.shrunk,
             )
             model, plan = choice.model, choice.plan

@@ -175,3 +175,27 @@ def test_the_hull_is_concave_rising_and_above_all_points(curves: list[list[tuple
             way = (point.budget - below[-1].budget) / (above[0].budget - below[-1].budget)
             value += way * (above[0].accuracy - below[-1].accuracy)
         assert value >= point.accuracy - 1e-9
+
+
+def test_with_a_deadline_alone_the_way_leads_to_the_last_exit_with_answers_before_it() -> None:
+    single = model("single", (4_000, 0.95))
+    choice = Family([SMALL, single, LARGE]).resolve(None, None, patient=False, single=True, anytime=True)
+    assert choice.model is LARGE and choice.plan.costs[-1] == 5_000 and choice.plan.budget is None
+    alone = Family([single]).resolve(None, None, patient=False, single=True, anytime=True)
+    assert alone.plan.costs == (4_000,)
+
+
+def test_load_shrinks_the_default_budget_and_nothing_else() -> None:
+    family = Family([LARGE, SMALL])
+
+    def halved(budget: float, floor: float) -> float:
+        assert floor == 1_000
+        return max(budget / 2, floor)
+
+    choice = family.resolve(None, None, patient=True, single=True, shrunk=halved)
+    assert choice.degraded and choice.mean == 2_500 and choice.model is SMALL
+    timed = family.resolve(None, None, patient=False, single=True, anytime=True, shrunk=halved)
+    assert timed.degraded and timed.mean == 2_500
+    for mean, limit in ((5_000, None), (None, 5_000), (5_000, 5_000)):
+        own = family.resolve(mean, limit, patient=True, single=False, shrunk=halved)
+        assert not own.degraded and own.plan.costs[-1] == 5_000
