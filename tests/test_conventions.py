@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_imports_go_one_way(room: str, forbidden: tuple[str, ...]) -> None:
     for name, path in seen.items():
         crossing = {target for target in imports_of(path) for wall in forbidden if within(target, wall)}
         assert not crossing, f"{name} imports {crossing}"
+
+
+def test_the_client_imports_nothing_but_httpx_and_the_standard_library() -> None:
+    seen = {name: path for name, path in MODULES.items() if within(name, "service.client")}
+    assert seen, "service.client is gone"
+    allowed = {"httpx", *sys.stdlib_module_names}
+    for name, path in seen.items():
+        others = {target for target in imports_of(path) if not within(target, "service.client")}
+        foreign = {target for target in others if target.partition(".")[0] not in allowed}
+        assert not foreign, f"{name} imports {foreign}"
 
 
 def test_the_load_test_imports_nothing_of_ours() -> None:
