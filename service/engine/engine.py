@@ -98,14 +98,14 @@ class Engine:
             plan: From ``model.plan``.
             permit: From ``admit``.
             deadline_s: Time (``time.monotonic``) at which the best answer so far is given, or ``None``.
-            asked: Mean budget and limit that ``plan`` is for, to put a policy on trial.
+            asked: Mean budget and limit of the request, for a policy on trial.
             degraded: Whether ``plan`` is cheaper than what was asked for.
             passing: Called on the event loop with what each earlier exit says of an image.
         """
         tickets = self._tickets(model, images, plan, deadline_s)
         for ticket in tickets:
             ticket.degraded, ticket.passing = degraded, passing
-        if model.shadow is not None and len(tickets) == 1 and deadline_s is None:
+        if model.shadow is not None and len(tickets) == 1 and deadline_s is None and not degraded:
             (live,) = tickets
             live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
         self._worker.submit(tickets)

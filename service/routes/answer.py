@@ -163,7 +163,8 @@ async def _outcomes(
         return [error for error in decoded if isinstance(error, ServiceError)]
     deadline_ms = headers.budget.deadline_ms
     deadline_s = None if deadline_ms is None else started_s + deadline_ms / 1000
-    asked = (choice.mean, headers.budget.limit)
+    # A policy on trial has a default budget of its own.
+    asked = (headers.budget.mean and choice.mean, headers.budget.limit)
     submission = submit(
         choice.model, images, choice.plan, deadline_s=deadline_s, asked=asked, degraded=choice.degraded
     )

@@ -38,7 +38,7 @@ def test_another_policy_answers_at_once_and_the_old_one_can_come_back(
 
     assert answered_by() == own.id
     path = "/admin/models/small/policies"
-    body = server.client.post(path, content=other.model_dump_json(), headers=KEY).json()
+    body = server.client.post(path, json=other.model_dump(mode="json"), headers=KEY).json()
     assert [(entry["policy"], entry["in_force"]) for entry in body["revisions"]] == [
         (own.id, False),
         (other.id, True),
@@ -46,6 +46,8 @@ def test_another_policy_answers_at_once_and_the_old_one_can_come_back(
     assert answered_by() == other.id == server.client.get("/models/small").json()["policy"]
     assert server.client.post(f"{path}/rollback", headers=KEY).json()["revisions"][0]["in_force"]
     assert answered_by() == own.id
+    untyped = server.client.post(path, content=other.model_dump_json(), headers=KEY)
+    assert (untyped.status_code, untyped.json()["code"]) == (400, "invalid_request")
     again = server.client.post(f"{path}/rollback", json={"revision": 9}, headers=KEY)
     assert (again.status_code, again.json()["code"]) == (400, "invalid_request")
 
