@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import floor, log
 
-from model_store.flops import direct_flops
+from model_store.flops import dense_flops, direct_flops
 from model_store.policy import AIM, Plan, UnaffordableError
 from service.engine.loaded import LEVEL, LoadedModel
 from service.errors import BudgetTooSmall
@@ -124,7 +124,8 @@ class Family:
         """The way to the last exit of the most accurate model that has answers before it."""
         staged = [model for model in self.models if len(model.stages) > 1] or self.models
         model = max(staged, key=lambda model: model.manifest.exits[-1].accuracy)
-        return Choice(model, model.plan(None, direct_flops(model.stages)[-1], patient))
+        # Heads on the way are consulted to have an answer in hand, and cost.
+        return Choice(model, model.plan(None, dense_flops(model.stages)[-1], patient))
 
     def _decision(
         self, mean: float | None, limit: float | None, patient: bool
