@@ -38,8 +38,8 @@ def _rows(batch: Features, rows: list[int]) -> Features:
     return tuple(x[index] for x in batch)
 
 
-def prediction(ticket: Ticket, row: Sequence[float]) -> Prediction:
-    """The answer of the exit that the ticket has reached, from its row of ``exits.read``."""
+def prediction(ticket: Ticket, row: Sequence[float], now_s: float) -> Prediction:
+    """The answer of the exit that the ticket has reached at ``now_s``, from its row of ``exits.read``."""
     top = (len(row) - 1) // 2
     return Prediction(
         classes=tuple(int(value) for value in row[1 + top :]),
@@ -48,5 +48,6 @@ def prediction(ticket: Ticket, row: Sequence[float]) -> Prediction:
         flops=ticket.plan.costs[ticket.position],
         queue_s=ticket.queue_s,
         compute_s=ticket.compute_s,
+        decided_s=now_s,
         degraded=ticket.degraded,
     )

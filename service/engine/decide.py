@@ -42,14 +42,14 @@ def decide(
     for row in sorted(range(len(entries)), key=lambda i: table[i][0]):
         ticket = entries[row].ticket
         if not _stays(ticket, table[row][0], now_s, len(entries)):
-            answer = prediction(ticket, table[row])
+            answer = prediction(ticket, table[row], now_s)
             done.append((ticket, answer))
             if (check := watch.entry(ticket, answer, features, row)) is not None:
                 checks.append(check)
             continue
         kept.append(row)
         if ticket.group is not None or ticket.deadline_s is not None or ticket.passing is not None:
-            ticket.answer = prediction(ticket, table[row])
+            ticket.answer = prediction(ticket, table[row], now_s)
             if ticket.passing is not None:
                 done.append((ticket, Passed(ticket.answer)))
     if not kept:
@@ -89,7 +89,7 @@ def _stays(ticket: Ticket, confidence: float, now_s: float, images: int) -> bool
         return True
     if ticket.deadline_s is not None:
         following = Span(plan.exits[position] + 1, plan.exits[position + 1])
-        if now_s + ticket.model.times.expected(following, images) > ticket.deadline_s:
+        if now_s + ticket.model.times.bound_s(following, images) > ticket.deadline_s:
             return False
     thresholds = plan.thresholds if ledger is None else ledger.thresholds(plan)
     if confidence >= thresholds[position]:

@@ -15,6 +15,7 @@ from service.engine.decide import Delivery
 from service.engine.group import Group
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Expired, Image, LaunchError, Outcome, Passed, Prediction, Ticket
+from service.engine.times import Estimate
 from service.engine.watch import DriftWatch
 from service.engine.worker import Worker
 from service.metrics import Metrics
@@ -47,6 +48,7 @@ class Engine:
         """
         self.brownout = Brownout(objective_s, brownout)
         self.admission = Admission(max_in_flight, objective_s, self.brownout, metrics)
+        self.way_back = Estimate()  # from an exit's decision to the written answer
         self._objective_s = objective_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = Worker(
@@ -97,11 +99,14 @@ class Engine:
             images: uint8 (3, H, W) each, at least one.
             plan: From ``model.plan``.
             permit: From ``admit``.
-            deadline_s: Time (``time.monotonic``) at which the best answer so far is given, or ``None``.
+            deadline_s: Time (``time.monotonic``) at which the answer should be with the client, or ``None``:
+                the best answer so far is given as much earlier as it takes to get there.
             asked: Mean budget and limit of the request, for a policy on trial.
             degraded: Whether ``plan`` is cheaper than what was asked for.
             passing: Called on the event loop with what each earlier exit says of an image.
         """
+        if deadline_s is not None:
+            deadline_s -= self.way_back.bound_s
         tickets = self._tickets(model, images, plan, deadline_s)
         for ticket in tickets:
             ticket.degraded, ticket.passing = degraded, passing
@@ -110,7 +115,7 @@ class Engine:
             live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
-        return Submission(tickets, deadline_s)
+        return Submission(tickets, deadline_s, self.way_back)
 
     def _tickets(
         self, model: LoadedModel, images: Sequence[Image], plan: Plan, deadline_s: float | None
@@ -145,10 +150,11 @@ class Engine:
 class Submission:
     """The images of one request on their way through the engine."""
 
-    def __init__(self, tickets: Sequence[Ticket], deadline_s: float | None) -> None:
-        """Watch over ``tickets``."""
+    def __init__(self, tickets: Sequence[Ticket], deadline_s: float | None, way_back: Estimate) -> None:
+        """Watch over ``tickets``, and measure the way of their answers into ``way_back``."""
         self._tickets = tickets
         self._deadline_s = deadline_s
+        self._way_back: Estimate | None = way_back
 
     def cancel(self) -> None:
         """Give the images up; their places are free when the next batch is formed."""
@@ -172,9 +178,16 @@ class Submission:
             async with asyncio.timeout(self._deadline_s - time.monotonic()):
                 return await self._all()
         except TimeoutError:
+            self._way_back = None  # these answers have been waiting here
             return [_best(ticket) for ticket in self._tickets]
         finally:
             self.cancel()  # changes nothing where the answers are there
+
+    def answered(self, predictions: Sequence[Prediction]) -> None:
+        """Tell that the answer with ``predictions`` is about to be written."""
+        if self._way_back is not None and predictions:
+            last_s = max(prediction.decided_s for prediction in predictions)
+            self._way_back.note(time.monotonic() - last_s)
 
     async def _all(self) -> list[Outcome]:
         if len(self._tickets) == 1:

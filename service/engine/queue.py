@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any, NamedTuple
 
 from model_store.nets.staged import Span
@@ -59,8 +60,10 @@ class SpanQueues:
         entry.ticket.enqueued_s = now_s
         key = span_of(entry.ticket)
         queue = self._queues.setdefault(key, [])
-        if not queue:
-            self._opened_s[key] = now_s
+        opened_s = now_s
+        if entry.ticket.deadline_s is not None and entry.ticket.position:
+            opened_s = -inf  # it went on because this launch fits its deadline: no time for company
+        self._opened_s[key] = min(opened_s, self._opened_s.get(key, inf))
         heappush(queue, (entry.ticket.due_s, next(self._order), entry))
 
     def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:

@@ -33,6 +33,7 @@ class Prediction:
         flops: FLOPs charged: the image's own path.
         queue_s: Time in queues, seconds.
         compute_s: Time in launches, shared with the batch, seconds.
+        decided_s: When its exit was evaluated, monotonic seconds.
         degraded: Whether load made the answer cheaper than asked.
     """
 
@@ -42,6 +43,7 @@ class Prediction:
     flops: int
     queue_s: float
     compute_s: float
+    decided_s: float
     degraded: bool = False
 
 
@@ -73,7 +75,7 @@ class Ticket:
         image: The decoded image; dropped once it has entered a batch.
         arrival_s: When it was submitted, monotonic seconds.
         future: Takes the outcome; only the event loop touches it. ``None`` in the background.
-        deadline_s: When the answer is worth nothing any more, or ``None``.
+        deadline_s: When the engine must have answered, or ``None``.
         due_s: By when the answer should be there: the order within a span.
         degraded: Whether load made its plan cheaper than asked.
         passing: Called on the event loop with each earlier exit's answer, or ``None``.

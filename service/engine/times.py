@@ -1,31 +1,56 @@
-"""How long launches take: a moving average for each span and size of batch."""
+"""How long things take: an estimate that what is still to come will hardly exceed.
+
+Source: Jacobson 1988, "Congestion Avoidance and Control": a moving mean plus four moving mean deviations,
+which TCP waits for an acknowledgement.
+"""
 
 from __future__ import annotations
 
 from model_store.nets.staged import Span
 
-WEIGHT = 0.1
-"""Of a new measurement in its average."""
+MEAN_WEIGHT, DEVIATION_WEIGHT, DEVIATIONS = 1 / 8, 1 / 4, 4
+"""Of a new measurement in the mean and in the deviation; deviations above the mean that are allowed for."""
 
 
-class StageTimes:
-    """Times of one model's launches, by powers of two of the batch. The worker's thread owns it."""
+class Estimate:
+    """Mean and deviation of one duration, moving."""
+
+    __slots__ = ("_deviation", "_mean")
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._seconds: dict[Span, dict[int, float]] = {}
+        self._mean = self._deviation = 0.0
+
+    def note(self, seconds: float) -> None:
+        """Enter one measurement."""
+        if self._mean == 0.0:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        error = seconds - self._mean
+        self._mean += MEAN_WEIGHT * error
+        self._deviation += DEVIATION_WEIGHT * (abs(error) - self._deviation)
+
+    @property
+    def bound_s(self) -> float:
+        """Seconds that the next one hardly exceeds; 0 before the first."""
+        return self._mean + DEVIATIONS * self._deviation
+
+
+class StageTimes:
+    """Times of one model's launches, by span and powers of two of the batch. The worker's thread owns it."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._estimates: dict[Span, dict[int, Estimate]] = {}
 
     def note(self, span: Span, images: int, seconds: float) -> None:
         """Enter one launch."""
-        sizes = self._seconds.setdefault(span, {})
-        size = images.bit_length()
-        old = sizes.get(size, seconds)
-        sizes[size] = old + WEIGHT * (seconds - old)
+        self._estimates.setdefault(span, {}).setdefault(images.bit_length(), Estimate()).note(seconds)
 
-    def expected(self, span: Span, images: int) -> float:
-        """Expected seconds of a launch of ``images``: as measured at the nearest size; 0 before the first."""
-        sizes = self._seconds.get(span)
+    def bound_s(self, span: Span, images: int) -> float:
+        """Seconds that a launch of ``images`` hardly exceeds, by the nearest size; 0 before the first."""
+        sizes = self._estimates.get(span)
         if not sizes:
             return 0.0
         size = images.bit_length()
-        return sizes[min(sizes, key=lambda known: (abs(known - size), -known))]
+        return sizes[min(sizes, key=lambda known: (abs(known - size), -known))].bound_s

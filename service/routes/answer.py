@@ -179,7 +179,9 @@ async def _outcomes(
         raise
     finally:
         watch.cancel()
-    return [entry if isinstance(entry, ServiceError) else next(answers) for entry in decoded]
+    outcomes = [entry if isinstance(entry, ServiceError) else next(answers) for entry in decoded]
+    submission.answered([outcome for outcome in outcomes if isinstance(outcome, Prediction)])
+    return outcomes
 
 
 def _observe(
