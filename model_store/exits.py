@@ -42,20 +42,23 @@ def confidence(logits: Tensor, measure: Confidence) -> Tensor:
     return probabilities.amax(dim=1)
 
 
-def read(logits: Tensor, measure: Confidence, temperature: float = 1.0) -> Tensor:
+def read(logits: Tensor, measure: Confidence, temperature: float = 1.0, whole: bool = False) -> Tensor:
     """Read everything that is decided or reported at an exit, in one tensor: one copy per launch.
 
     Args:
         logits: float32 (B, num_classes).
         measure: Confidence that the policy's thresholds are in.
         temperature: Of this exit, from the policy.
+        whole: Whether to report the probabilities of all classes, too.
 
     Returns:
         float32 (B, 1 + 2·T), T = min(5, num_classes): the confidence, the T largest probabilities in falling
-            order,
-        and their class indices (exact in float32 up to 16 million classes).
+            order, and their class indices (exact in float32 up to 16 million classes). With ``whole`` (B, 1 +
+            2·T + num_classes): then follow the probabilities of all classes in index order.
     """
     logits = scaled(logits, temperature)
-    top = logits.softmax(dim=1).topk(min(TOP, logits.shape[1]), dim=1)
+    probabilities = logits.softmax(dim=1)
+    top = probabilities.topk(min(TOP, logits.shape[1]), dim=1)
     sure = top.values[:, :1] if measure == "probability" else confidence(logits, measure)[:, None]
-    return torch.cat([sure, top.values, top.indices.to(torch.float32)], dim=1)
+    columns = [sure, top.values, top.indices.to(torch.float32)]
+    return torch.cat([*columns, probabilities] if whole else columns, dim=1)

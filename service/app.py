@@ -22,7 +22,7 @@ from service.errors import (
 from service.limits import BodyLimit
 from service.observe import REQUEST_ID, Observed
 from service.problems import problem
-from service.routes import admin, classify, explain, health, models, stream
+from service.routes import admin, classify, explain, health, models, stream, v2
 from service.routes.answer import ClientLeft
 from service.settings import Settings
 from service.state import Service
@@ -60,7 +60,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         lifespan=lifespan,
     )
     app.state.service = service
-    for module in (classify, stream, explain, models, admin, health):
+    for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     _handle_errors(app)
     if "*" not in settings.trusted_hosts:
@@ -81,10 +81,10 @@ async def _load(service: Service, on_failure: Callable[[Exception], None]) -> No
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Turn every failure into problem+json."""
+    """Turn every failure into problem+json, below /v2 into the protocol's own errors."""
 
     def answer(request: Request, error: ServiceError) -> Response:
-        return problem(error, request.scope.get(REQUEST_ID))
+        return problem(error, request.scope.get(REQUEST_ID), request.scope["path"])
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)

@@ -126,10 +126,17 @@ class Lifecycle:
         versions = Store(self._settings.model_store).versions()
         found = {(name, version) for name, known in versions.items() for version in known}
         found |= {(model.name, model.manifest.version) for model in self.registry.models.values()}
-        return [
-            Listed(name, version, f"{name}@{version}" in self.registry.models, self._reason(name, version))
-            for name, version in sorted(found)
-        ]
+        listed = []
+        for name, version in sorted(found):
+            key, latest = f"{name}@{version}", version == max(versions.get(name, [0]))
+            reason = self._failures.get(key) or (self._failures.get(name, "") if latest else "")
+            listed.append(Listed(name, version, key in self.registry.models, reason))
+        return listed
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What was asked for: names, each of which follows its latest version, and ``name@version``."""
+        return tuple(self._slots)
 
     def slot(self, name: str) -> Slot:
         """The slot of a model, ``name`` or ``name@version``.
@@ -221,11 +228,6 @@ class Lifecycle:
             self._metrics.model_info.labels(
                 model.name, version, task, model.policy.id, model.executor.device
             ).set(1)
-
-    def _reason(self, name: str, version: int) -> str:
-        key = f"{name}@{version}"
-        latest = max(Store(self._settings.model_store).versions().get(name, [0])) == version
-        return self._failures.get(key) or (self._failures.get(name, "") if latest else "")
 
 
 def _free_memory() -> None:

@@ -28,7 +28,7 @@ class BodyLimit:
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if announced.isdigit() and int(announced) > self._limit:
             refusal = self._too_large(f"{int(announced)} bytes")
-            await problem(refusal, scope.get(REQUEST_ID))(scope, receive, send)
+            await problem(refusal, scope.get(REQUEST_ID), scope["path"])(scope, receive, send)
             return
         received = 0
 

@@ -12,6 +12,9 @@ from service.errors import ServiceError
 CODE_URN: Final = "urn:exitramp:error:"
 """Prefix of a problem's ``type``; the code follows."""
 
+V2: Final = "/v2"
+"""Where the Open Inference Protocol's routes are."""
+
 MEDIA_TYPE: Final = "application/problem+json"
 """Content type of every error, RFC 9457 section 6.1."""
 
@@ -31,11 +34,16 @@ def problem_members(error: ServiceError, request_id: str | None = None) -> dict[
     return members
 
 
-def problem(error: ServiceError, request_id: str | None = None) -> Response:
-    """Render ``error`` as ``application/problem+json``.
+def problem(error: ServiceError, request_id: str | None = None, path: str = "") -> Response:
+    """Render ``error`` as ``application/problem+json``, or as the protocol of ``path`` has errors.
 
     Args:
         error: A leaf of the tree.
         request_id: Repeated in the body, so that a user can quote it. The header is the middleware's.
+        path: Of the request, as far as it is known. At and below ``/v2`` the Open Inference Protocol wants
+            ``{"error": …}``; status, headers and code are the same.
     """
+    if path == V2 or path.startswith(V2 + "/"):
+        members = {"error": problem_members(error)["detail"], "code": error.code}
+        return Response(orjson.dumps(members), error.status, error.headers, "application/json")
     return Response(orjson.dumps(problem_members(error, request_id)), error.status, error.headers, MEDIA_TYPE)

@@ -177,7 +177,8 @@ class GuardedProtocol(HttpToolsProtocol):
         logger.info("request_refused", extra={"code": error.code})
         answered = self._may_answer()
         if answered:
-            response = problem(error)
+            path = self.scope["path"] if self._phase is Phase.BODY else ""  # before, it may be half of one
+            response = problem(error, path=path)
             close = (b"connection", b"close")
             headers = (*self.server_state.default_headers, *response.raw_headers, close)
             lines = [b"%s: %s\r\n" % header for header in headers]

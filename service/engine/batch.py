@@ -38,6 +38,23 @@ def _rows(batch: Features, rows: list[int]) -> Features:
     return tuple(x[index] for x in batch)
 
 
+def rows(table: Tensor, entries: Sequence[Entry], appended: int) -> list[list[float]]:
+    """What ``exits.read`` says of each image; those that want all probabilities take them along.
+
+    Args:
+        table: Of the batch, on the host.
+        entries: The batch.
+        appended: Columns at the end with the probabilities of all classes; 0 if it was read without.
+    """
+    if appended:
+        for entry, row in zip(entries, table[:, -appended:].numpy(), strict=True):
+            if entry.ticket.whole:
+                entry.ticket.distribution = row.copy()  # a view would keep the whole batch alive
+        table = table[:, :-appended]
+    read: list[list[float]] = table.tolist()
+    return read
+
+
 def prediction(ticket: Ticket, row: Sequence[float], now_s: float) -> Prediction:
     """The answer of the exit that the ticket has reached at ``now_s``, from its row of ``exits.read``."""
     top = (len(row) - 1) // 2
@@ -47,7 +64,8 @@ def prediction(ticket: Ticket, row: Sequence[float], now_s: float) -> Prediction
         exit=ticket.plan.exits[ticket.position] + 1,
         flops=ticket.plan.costs[ticket.position],
         queue_s=ticket.queue_s,
-        compute_s=ticket.compute_s,
+        times=ticket.times,
         decided_s=now_s,
         degraded=ticket.degraded,
+        distribution=ticket.distribution,
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import zip_longest
 
 from model_store.policy import Plan
 from service.engine.admission import Admission, Permit
@@ -89,6 +90,7 @@ class Engine:
         asked: tuple[float | None, float | None] = (None, None),
         degraded: bool = False,
         passing: Callable[[LoadedModel, Prediction], None] | None = None,
+        whole: bool = False,
     ) -> Submission:
         """Queue the images of one request.
 
@@ -104,12 +106,13 @@ class Engine:
             asked: Mean budget and limit of the request, for a policy on trial.
             degraded: Whether ``plan`` is cheaper than what was asked for.
             passing: Called on the event loop with what each earlier exit says of an image.
+            whole: Whether the answers are to hold the probabilities of all classes.
         """
         if deadline_s is not None:
             deadline_s -= self.way_back.bound_s
         tickets = self._tickets(model, images, plan, deadline_s)
         for ticket in tickets:
-            ticket.degraded, ticket.passing = degraded, passing
+            ticket.degraded, ticket.passing, ticket.whole = degraded, passing, whole
         if model.shadow is not None and len(tickets) == 1 and deadline_s is None and not degraded:
             (live,) = tickets
             live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
@@ -172,16 +175,30 @@ class Submission:
             LaunchError: The device failed; no image of the request is answered.
             asyncio.CancelledError: The images were given up.
         """
+        outcomes: list[Outcome] = []
         try:
             if self._deadline_s is None:
-                return await self._all()
-            async with asyncio.timeout(self._deadline_s - time.monotonic()):
-                return await self._all()
+                outcomes = await self._all()
+            else:
+                async with asyncio.timeout(self._deadline_s - time.monotonic()):
+                    outcomes = await self._all()
         except TimeoutError:
             self._way_back = None  # these answers have been waiting here
-            return [_best(ticket) for ticket in self._tickets]
+            outcomes = [_best(ticket) for ticket in self._tickets]
         finally:
             self.cancel()  # changes nothing where the answers are there
+            self._count(outcomes)
+        return outcomes
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        """Enter what became of the images; without outcomes all have failed."""
+        now_s = time.monotonic()
+        for ticket, outcome in zip_longest(self._tickets, outcomes):
+            seconds = now_s - ticket.arrival_s
+            if isinstance(outcome, Prediction):
+                ticket.model.statistics.note_answer(seconds, outcome.times)
+            else:
+                ticket.model.statistics.note_failure(seconds)
 
     def answered(self, predictions: Sequence[Prediction]) -> None:
         """Tell that the answer with ``predictions`` is about to be written."""

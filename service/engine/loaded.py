@@ -14,6 +14,7 @@ from model_store.nets.staged import Span, StagedNet
 from model_store.policy import AIM, Plan, Policy, make_plan, path_spans, stepwise
 from model_store.store import ArtifactBroken, Store, with_policy
 from service.engine.executors import Executor
+from service.engine.statistics import ModelStatistics
 from service.engine.times import StageTimes
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class LoadedModel:
         self.stages = manifest.stages
         self.plan = lru_cache(maxsize=4096)(self._plan)
         self.times = StageTimes()
+        self.statistics = ModelStatistics()
         self.shadow: Shadow | None = None
         self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
         self._net: StagedNet | None = None
@@ -51,7 +53,7 @@ class LoadedModel:
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"]) from error
         other = LoadedModel(manifest, self.executor)
-        other.times, other._net = self.times, self._net
+        other.times, other.statistics, other._net = self.times, self.statistics, self._net
         return other
 
     def _plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:

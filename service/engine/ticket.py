@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_store.ledger import Ledger
 from model_store.policy import Plan
+from service.engine.times import NO_TIME, LaunchTimes
 
 if TYPE_CHECKING:
     from service.engine.group import Group
@@ -32,9 +33,10 @@ class Prediction:
         exit: The exit that answered, 1-based.
         flops: FLOPs charged: the image's own path.
         queue_s: Time in queues, seconds.
-        compute_s: Time in launches, shared with the batch, seconds.
+        times: Time in launches, shared with the batch.
         decided_s: When its exit was evaluated, monotonic seconds.
         degraded: Whether load made the answer cheaper than asked.
+        distribution: Probabilities of all classes, float32 (num_classes,), if they were asked for.
     """
 
     classes: tuple[int, ...]
@@ -42,9 +44,15 @@ class Prediction:
     exit: int
     flops: int
     queue_s: float
-    compute_s: float
+    times: LaunchTimes
     decided_s: float
     degraded: bool = False
+    distribution: NDArray[np.float32] | None = field(default=None, compare=False)
+
+    @property
+    def compute_s(self) -> float:
+        """Time in launches, seconds."""
+        return self.times.total_s
 
 
 class LaunchError(Exception):
@@ -79,6 +87,7 @@ class Ticket:
         due_s: By when the answer should be there: the order within a span.
         degraded: Whether load made its plan cheaper than asked.
         passing: Called on the event loop with each earlier exit's answer, or ``None``.
+        whole: Whether its answers hold the probabilities of all classes.
         finished: Called on the worker's thread with the answer, instead of ``future``: background work.
         shadow: Ticket of the same image for another policy, which follows in the background, or ``None``.
         ledger: Account of its budget level, or ``None`` without a budget or in a group.
@@ -87,7 +96,8 @@ class Ticket:
         position: Index into ``plan.exits`` of the exit it is on its way to.
         enqueued_s: When it entered its present queue.
         queue_s: Time in queues so far.
-        compute_s: Time in launches so far.
+        times: Time in launches so far.
+        distribution: Probabilities of all classes at the last exit, with ``whole``.
         answer: The last exit's answer, for deadlines.
     """
 
@@ -100,6 +110,7 @@ class Ticket:
     due_s: float = inf
     degraded: bool = False
     passing: Callable[[LoadedModel, Prediction], None] | None = None
+    whole: bool = False
     finished: Callable[[Prediction], None] | None = None
     shadow: Ticket | None = None
     ledger: Ledger | None = None
@@ -108,7 +119,8 @@ class Ticket:
     position: int = 0
     enqueued_s: float = 0.0
     queue_s: float = 0.0
-    compute_s: float = 0.0
+    times: LaunchTimes = NO_TIME
+    distribution: NDArray[np.float32] | None = None
     answer: Prediction | None = None
 
     @property

@@ -6,10 +6,41 @@ which TCP waits for an acknowledgement.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from model_store.nets.staged import Span
 
 MEAN_WEIGHT, DEVIATION_WEIGHT, DEVIATIONS = 1 / 8, 1 / 4, 4
 """Of a new measurement in the mean and in the deviation; deviations above the mean that are allowed for."""
+
+
+class LaunchTimes(NamedTuple):
+    """Where the time of a launch went, or of several together; seconds.
+
+    Attributes:
+        input_s: Gathering the batch: images, or the features of survivors from several batches.
+        infer_s: Blocks and head, until what the head says is on the host.
+        output_s: From there to a row for each image.
+    """
+
+    input_s: float
+    infer_s: float
+    output_s: float
+
+    @property
+    def total_s(self) -> float:
+        """The whole launch."""
+        return self.input_s + self.infer_s + self.output_s
+
+    def plus(self, other: LaunchTimes) -> LaunchTimes:
+        """Both together."""
+        return LaunchTimes(
+            self.input_s + other.input_s, self.infer_s + other.infer_s, self.output_s + other.output_s
+        )
+
+
+NO_TIME = LaunchTimes(0.0, 0.0, 0.0)
+"""Of an image that no launch has seen yet."""
 
 
 class Estimate:

@@ -11,12 +11,13 @@ from prometheus_client import Gauge
 
 from model_store import exits
 from model_store.nets.staged import Features
-from service.engine.batch import gather
+from service.engine.batch import gather, rows
 from service.engine.brownout import Brownout
 from service.engine.decide import Delivery, decide
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
 from service.engine.scheduler import WaitUntil, choose
 from service.engine.ticket import Expired, LaunchError, Passed, Prediction, Ticket
+from service.engine.times import LaunchTimes
 from service.engine.watch import DriftWatch
 from service.metrics import Metrics
 
@@ -131,11 +132,10 @@ class Worker:
         """Run one batch through its span; returns who is finished and who goes on."""
         started_s = self._clock()
         try:
-            features, table = self._compute(key, entries)
-            seconds = self._clock() - started_s
-            key.model.times.note(key.span, len(entries), seconds)
-            self._observe(key, entries, started_s, seconds)
-            return decide(entries, features, table, started_s + seconds, self._watch)
+            features, table, times = self._compute(key, entries)
+            key.model.times.note(key.span, len(entries), times.total_s)
+            self._observe(key, entries, started_s, times)
+            return decide(entries, features, table, started_s + times.total_s, self._watch)
         except Exception as error:  # whatever it is, the thread must live and nobody must wait for ever
             logger.exception(
                 "launch_failed", extra={"model": key.model.key, "span": str(key.span), "images": len(entries)}
@@ -143,16 +143,23 @@ class Worker:
             failure = LaunchError(str(error))
             return [(entry.ticket, failure) for entry in entries], []
 
-    def _compute(self, key: SpanKey, entries: list[Entry]) -> tuple[Features, list[list[float]]]:
-        """Features for the next span and, per row, what ``exits.read`` says, on the host."""
-        model, span = key
-        features, logits = model.executor.run(span, gather(entries))
+    def _compute(self, key: SpanKey, entries: list[Entry]) -> tuple[Features, list[list[float]], LaunchTimes]:
+        """Features for the next span, per row what ``exits.read`` says, on the host, and the time it took."""
+        (model, span), clock = key, self._clock
+        started_s = clock()
+        batch = gather(entries)
+        gathered_s = clock()
+        features, logits = model.executor.run(span, batch)
+        whole = any(entry.ticket.whole for entry in entries)
+        confidence, temperature = model.policy.confidence, model.policy.temperature(span.last)
         # One copy for the whole batch: an .item() per image would stall the device B times.
-        table = exits.read(logits, model.policy.confidence, model.policy.temperature(span.last)).cpu()
+        table = exits.read(logits, confidence, temperature, whole).cpu()
+        computed_s = clock()  # not earlier: a CUDA device computes while the processor goes on
         if not table.isfinite().all():
             raise LaunchError(f"span {span} returned values that are not finite")
-        rows: list[list[float]] = table.tolist()
-        return features, rows
+        read = rows(table, entries, logits.shape[1] if whole else 0)
+        times = LaunchTimes(gathered_s - started_s, computed_s - gathered_s, clock() - computed_s)
+        return features, read, times
 
     def _finish(self, done: Delivery) -> None:
         """Hand answers over; those of the background stay here, and shadows follow who was answered."""
@@ -168,15 +175,18 @@ class Worker:
         ]:
             self.submit(shadows)
 
-    def _observe(self, key: SpanKey, entries: Sequence[Entry], started_s: float, seconds: float) -> None:
+    def _observe(self, key: SpanKey, entries: Sequence[Entry], started_s: float, times: LaunchTimes) -> None:
         name, stage = key.model.name, str(key.span)
-        self._metrics.stage_seconds.labels(name, stage).observe(seconds)
+        self._metrics.stage_seconds.labels(name, stage).observe(times.total_s)
         self._metrics.batch_size.labels(name, stage).observe(len(entries))
         self._metrics.flops.labels(name, "executed").inc(len(entries) * key.model.span_flops(key.span))
         for ticket, _, _ in entries:
             ticket.queue_s += started_s - ticket.enqueued_s
-            ticket.compute_s += seconds
-        if key.span.first == 0 and entries[0].ticket.finished is None:
+            ticket.times = ticket.times.plus(times)
+        if entries[0].ticket.finished is not None:  # background and foreground are never in one batch
+            return
+        key.model.statistics.note_launch(len(entries), times)
+        if key.span.first == 0:
             waited_s = max(ticket.queue_s for ticket, _, _ in entries)
             self._brownout.observe(waited_s, started_s)
 

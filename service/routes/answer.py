@@ -1,4 +1,4 @@
-"""From a request with images to the engine's answers: what ``/classify`` and ``/explain`` share."""
+"""From a request with images to the engine's answers: what all routes that classify share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from service.engine.loaded import LoadedModel
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
 from service.family import Choice
-from service.headers import Budget, RequestHeaders, parse_headers
+from service.headers import Budget, parse_headers
 from service.keys import Client
-from service.routes.bodies import MAX_IMAGES, Decoded, read_images
+from service.routes.bodies import Decoded, Source, image_files
 from service.state import Service, service_of
 
 
@@ -63,14 +63,14 @@ class Answered:
 
 async def answer(
     request: Request,
-    max_images: int = MAX_IMAGES,
+    source: Source = image_files,
     passing: Callable[[LoadedModel, Prediction], None] | None = None,
 ) -> Answered:
-    """Have the images of ``request`` classified as its headers say, charge the client and observe.
+    """Have the images of ``request`` classified as it asks, charge the client and observe.
 
     Args:
         request: Its headers are parsed, its body is read.
-        max_images: How many the route takes at once.
+        source: Where the route's protocol puts model, budget and images.
         passing: Called with what each exit before the last one says, for who wants to see that.
 
     Raises:
@@ -84,23 +84,24 @@ async def answer(
     registry, engine = service.loaded()
     try:
         with engine.admit() as permit:
-            budget = headers.budget
+            asked = await source(request, headers, service)
+            budget = asked.budget
             choice = registry.resolve(
-                headers.model,
+                asked.model,
                 budget.mean,
                 budget.limit,
                 patient=budget.deadline_ms is None and passing is None,
-                single=headers.media_type != "multipart/form-data",
+                single=asked.single,
                 anytime=budget.deadline_ms is not None,
                 shrunk=engine.shrunk,
             )
             model, plan = choice.model, choice.plan
             with _undone_if_unanswered(choice) as bill:
-                decoded = await read_images(request, headers, service, model.manifest.input, max_images)
+                decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
                 with _paid(client, _most(plan, len(decoded)), bill):
-                    submit = partial(engine.submit, permit=permit, passing=passing)
-                    outcomes = await _outcomes(request, submit, choice, decoded, headers, started_s)
+                    submit = partial(engine.submit, permit=permit, passing=passing, whole=asked.whole)
+                    outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
                     bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
     except NoPermit as error:
         raise Overloaded(str(error), error.retry_after_s) from error
@@ -154,17 +155,16 @@ async def _outcomes(
     submit: Callable[..., Submission],
     choice: Choice,
     decoded: Decoded,
-    headers: RequestHeaders,
+    budget: Budget,
     started_s: float,
 ) -> list[Outcome | ServiceError]:
     """One entry per image sent, in order."""
     images = [image for image in decoded if not isinstance(image, ServiceError)]
     if not images:
         return [error for error in decoded if isinstance(error, ServiceError)]
-    deadline_ms = headers.budget.deadline_ms
-    deadline_s = None if deadline_ms is None else started_s + deadline_ms / 1000
+    deadline_s = None if budget.deadline_ms is None else started_s + budget.deadline_ms / 1000
     # A policy on trial has a default budget of its own.
-    asked = (headers.budget.mean and choice.mean, headers.budget.limit)
+    asked = (budget.mean and choice.mean, budget.limit)
     submission = submit(
         choice.model, images, choice.plan, deadline_s=deadline_s, asked=asked, degraded=choice.degraded
     )

@@ -39,9 +39,9 @@ def summary(answered: Answered) -> dict[str, Any]:
         "policy": model.policy.id,
         "task": model.manifest.task,
         "budget": {
-            "mean": _number(budget.mean),
-            "limit": _number(budget.limit),
-            "deadline_ms": _number(budget.deadline_ms),
+            "mean": plain_number(budget.mean),
+            "limit": plain_number(budget.limit),
+            "deadline_ms": plain_number(budget.deadline_ms),
         },
         "flops": answered.flops,
         "timing_ms": {name: round(value * 1000, 3) for name, value in answered.seconds.items()},
@@ -68,6 +68,6 @@ def entry(model: LoadedModel, outcome: Outcome | ServiceError) -> dict[str, Any]
     }
 
 
-def _number(value: float | None) -> float | int | None:
+def plain_number(value: float | None) -> float | int | None:
     """A whole number without its fraction, as it was sent."""
     return int(value) if value is not None and value.is_integer() else value

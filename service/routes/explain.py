@@ -13,6 +13,7 @@ from service.engine.loaded import LoadedModel
 from service.engine.ticket import Image
 from service.errors import NotExplainable, Overloaded
 from service.routes.answer import answer, spent_headers
+from service.routes.bodies import one_image
 from service.routes.documents import EXPLAIN
 from service.state import Service, service_of
 
@@ -40,7 +41,7 @@ async def explain(request: Request) -> Response:
 
 
 async def _explained(request: Request, service: Service) -> Response:
-    answered = await answer(request, max_images=1)
+    answered = await answer(request, one_image)
     headers = spent_headers(answered)
     prediction, image = answered.only, answered.decoded[0]
     assert isinstance(image, np.ndarray)

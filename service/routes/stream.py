@@ -16,6 +16,7 @@ from service.engine.ticket import Prediction
 from service.errors import InternalError, ServiceError
 from service.problems import problem_members
 from service.routes.answer import Answered, ClientLeft, answer
+from service.routes.bodies import one_image
 from service.routes.classify import entry, summary
 from service.routes.documents import STREAM
 from service.state import service_of
@@ -36,7 +37,7 @@ async def stream(request: Request) -> Response:
     started_s = time.monotonic()
     passed: Passed = asyncio.Queue()
     answering = asyncio.create_task(
-        answer(request, max_images=1, passing=lambda model, said: passed.put_nowait((model, said)))
+        answer(request, one_image, passing=lambda model, said: passed.put_nowait((model, said)))
     )
     try:
         first = await _next(passed, answering)

@@ -248,3 +248,12 @@ def test_a_pipelined_header_that_stalls_does_not_cost_the_answer_before_it(port:
 def test_the_limits_are_those_of_the_documentation() -> None:
     limits = GuardedProtocol
     assert (limits.receive_timeout_s, limits.max_header_bytes, limits.max_header_fields) == (5, 16 * 1024, 64)
+
+
+def test_below_v2_a_request_that_stalls_is_told_in_that_protocol(port: int) -> None:
+    with Client(port) as client:
+        client.send(b"POST /v2/models/x/infer?a=b HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx")
+        received, _ = client.rest()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.split()[1] == b"408" and b"content-type: application/json" in head
+    assert set(json.loads(body)) == {"error", "code"}

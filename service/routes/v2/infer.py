@@ -1,0 +1,122 @@
+"""``POST /v2/models/…/infer``: images under a FLOP budget, as tensors."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from service.errors import InvalidHeader
+from service.headers import RequestHeaders, quoted
+from service.routes.answer import answer
+from service.routes.bodies import Asked, refuse_compressed
+from service.routes.documents import CLASSIFY
+from service.routes.v2.budgets import merged
+from service.routes.v2.images import images_of
+from service.routes.v2.models import pinned
+from service.routes.v2.outputs import JSON_BYTES, response
+from service.routes.v2.tensors import PROBABILITIES
+from service.routes.v2.wire import InferBody, InferRequest, parse
+from service.state import Service
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+_NUMBER = re.compile("[0-9]{1,15}")
+
+
+class ProtocolError(BaseModel):
+    """Every answer below ``/v2`` that is not a success."""
+
+    error: str = Field(description="Names the value and the limit.")
+    code: str = Field(description="Stable name of the error, as everywhere in this service.")
+
+
+_BODY = InferBody.model_json_schema()
+_BODY["properties"]["inputs"] |= {"minItems": 1, "maxItems": 1, "items": _BODY["$defs"]["InputBody"]}
+_BODY["properties"]["outputs"] |= {"type": "array", "items": _BODY["$defs"]["OutputBody"]}
+_BODY["properties"]["outputs"].pop("anyOf")
+_BODY.pop("$defs")  # an OpenAPI document has no such place
+
+DOCUMENTS: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        status: {"model": ProtocolError, "description": told["description"]}
+        for status, told in CLASSIFY["responses"].items()
+    },
+    "openapi_extra": {
+        "parameters": [
+            entry for entry in CLASSIFY["openapi_extra"]["parameters"] if entry["name"] != "X-Model"
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _BODY},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+    },
+}
+
+
+@router.post("/models/{name}/infer", **DOCUMENTS)
+async def infer(request: Request, name: str) -> Response:
+    """Classify 1 to 64 images, pixels (UINT8) or files (BYTES), by a model or by the models of a task.
+
+    Budgets are the headers of ``/classify``, or the parameters ``flop_budget``, ``flop_limit``,
+    ``deadline_ms`` and ``timeout`` of the request.
+    """
+    source = TensorSource(name)
+    answered = await answer(request, source)
+    return response(answered, source.request)
+
+
+@router.post("/models/{name}/versions/{version}/infer", **DOCUMENTS)
+async def infer_version(request: Request, name: str, version: str) -> Response:
+    """The same by one version of a model."""
+    return await infer(request, pinned(name, version))
+
+
+class TensorSource:
+    """The ``Source`` of one inference request.
+
+    Attributes:
+        request: Once it has been read; says what the answer is to be like.
+    """
+
+    request: InferRequest
+
+    def __init__(self, model: str) -> None:
+        """The address names ``model``: a task, a model, or ``name@version``."""
+        self._model = model
+
+    async def __call__(self, request: Request, headers: RequestHeaders, service: Service) -> Asked:
+        """Read the body.
+
+        Raises:
+            InvalidHeader: Inference-Header-Content-Length is unusable, or X-Model names another model.
+            InvalidRequest: The body is not such a request, or contradicts its headers.
+            UnsupportedMediaType: The body is compressed.
+        """
+        refuse_compressed(headers)
+        if headers.model not in (None, self._model):
+            raise InvalidHeader(
+                f"X-Model is {quoted(str(headers.model))}; the address names {quoted(self._model)}"
+            )
+        self.request = parsed = parse(await request.body(), _json_bytes(request))
+        budget = merged(headers.budget, parsed.parameters)
+        whole = any(output.name == PROBABILITIES for output in parsed.outputs)
+        images = partial(images_of, parsed, service)
+        return Asked(self._model, budget, parsed.images == 1, images, whole)
+
+
+def _json_bytes(request: Request) -> int | None:
+    """How many bytes of the body are JSON, if the client says."""
+    values = request.headers.getlist(JSON_BYTES)
+    if not values:
+        return None
+    if len(values) > 1 or not _NUMBER.fullmatch(values[0]):
+        raise InvalidHeader(f"{JSON_BYTES}: {quoted(', '.join(values))} is not a number of bytes")
+    return int(values[0])
