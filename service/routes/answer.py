@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -85,7 +85,7 @@ async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
             with _undone_if_unanswered(choice) as bill:
                 decoded = await read_images(request, headers, service, model.manifest.input, max_images)
                 decode_s = time.monotonic() - started_s
-                with _paid(client, _most(plan, len(decoded)), bill):
+                async with paid(client, most_flops(plan, decoded), bill):
                     outcomes = await _outcomes(
                         request, engine, model, decoded, plan, permit, headers, started_s
                     )
@@ -103,8 +103,9 @@ async def answer(request: Request, max_images: int = MAX_IMAGES) -> Answered:
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
 
 
-def _most(plan: Plan, images: int) -> float:
-    """FLOPs that ``images`` images can cost at most: several under a mean budget have an exact sum."""
+def most_flops(plan: Plan, decoded: Decoded) -> float:
+    """FLOPs that the usable images can cost at most: several under a mean budget have an exact sum."""
+    images = sum(not isinstance(image, ServiceError) for image in decoded)
     exact = images > 1 and plan.budget is not None
     return images * (plan.allowed if exact else plan.costs[-1])
 
@@ -120,9 +121,9 @@ def _undone_if_unanswered(choice: Choice) -> Iterator[list[int]]:
             choice.undo()
 
 
-@contextmanager
-def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[None]:
-    """Reserve ``most`` FLOPs from the client's quota; afterwards only what is on the bill is charged.
+@asynccontextmanager
+async def paid(client: Client | None, most: float, bill: Sequence[int]) -> AsyncIterator[None]:
+    """Reserve ``most`` FLOPs from the client's quota; however it ends, only what is on the bill is charged.
 
     Raises:
         QuotaExhausted: There is not so much left.
@@ -130,11 +131,11 @@ def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[N
     if client is None or client.bucket is None:
         yield
         return
-    reserved = client.bucket.reserve(most, time.monotonic())
+    reservation = await client.bucket.reserve(most, time.monotonic())
     try:
         yield
     finally:
-        client.bucket.settle(reserved, sum(bill), time.monotonic())
+        await client.bucket.settle(reservation, sum(bill), time.monotonic())
 
 
 async def _outcomes(
