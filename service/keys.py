@@ -1,4 +1,4 @@
-"""API keys, and what each may spend: a token bucket in FLOPs per key, in this process.
+"""API keys, and whose they are.
 
 A keys file holds SHA-256 digests, never keys::
 
@@ -14,19 +14,21 @@ import hmac
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Final, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from service.errors import QuotaExhausted, Unauthorized
+from service.errors import Unauthorized
+from service.quotas import MOST_FLOPS, Bucket, TokenBucket
 
 CHECK_INTERVAL_S: Final = 1.0
 """Least time between two looks at the keys file; a change takes effect after at most this."""
 
-_NANO: Final = 10**9
+OpenBucket = Callable[[str, int, int], Bucket]
+"""Opens the account of a key: from its name, FLOPs per second and burst FLOPs."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +44,12 @@ class KeyEntry(BaseModel, frozen=True, extra="forbid"):
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hexadecimal, lower case."
     )
-    flops_per_second: int | None = Field(None, gt=0, description="FLOPs that the quota regains per second.")
-    burst_flops: int | None = Field(None, gt=0, description="FLOPs that may be spent at once after a pause.")
+    flops_per_second: int | None = Field(
+        None, gt=0, le=MOST_FLOPS, description="FLOPs that the quota regains per second."
+    )
+    burst_flops: int | None = Field(
+        None, gt=0, le=MOST_FLOPS, description="FLOPs that may be spent at once after a pause."
+    )
 
     @model_validator(mode="after")
     def _whole_quota(self) -> Self:
@@ -66,69 +72,6 @@ class KeysFile(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class TokenBucket:
-    """An allowance of FLOPs: ``rate`` per second, of which ``burst`` can be saved up. Starts full.
-
-    A request reserves what it may cost before it runs, and settles afterwards. A reservation larger than the
-    burst is admitted when the bucket is full and leaves a debt, as does spending beyond a reservation.
-
-    Bound: in any window of T seconds, at most rate·T + max(burst, largest single reservation) is spent.
-    Accounts are whole numbers (billionths of a FLOP, nanoseconds): rounding errors do not add up.
-    """
-
-    def __init__(self, flops_per_second: int, burst_flops: int) -> None:
-        """Fill a bucket; both arguments are positive."""
-        self.flops_per_second = flops_per_second
-        self.burst_flops = burst_flops
-        self._level = burst_flops * _NANO
-        self._held = 0  # reserved and not yet settled
-        self._updated_ns: int | None = None
-
-    def reserve(self, flops: float, now_s: float) -> int:
-        """Take ``flops``, rounded up to whole ones, and return what was taken, for ``settle``.
-
-        Raises:
-            QuotaExhausted: They are not there yet; ``Retry-After`` says when they will be if none are taken.
-            ValueError: ``flops`` is negative or not finite.
-        """
-        wanted = _whole(flops)
-        self._regain(now_s)
-        missing = min(wanted, self.burst_flops) * _NANO - self._level
-        if missing > 0:
-            rate, left = self.flops_per_second, max(0, self._level // _NANO)
-            raise QuotaExhausted(
-                f"this request reserves {wanted} FLOPs; the key has {left} of {self.burst_flops} left "
-                f"and regains {rate} per second",
-                retry_after_s=-(-missing // (rate * _NANO)),
-            )
-        self._level -= wanted * _NANO
-        self._held += wanted * _NANO
-        return wanted
-
-    def settle(self, reserved: int, spent: float, now_s: float) -> int:
-        """Close a reservation of ``reserved`` and return the FLOPs given back, negative if overspent.
-
-        Raises:
-            ValueError: ``spent`` is negative or not finite.
-        """
-        refund = reserved - _whole(spent)
-        self._regain(now_s)
-        self._held -= reserved * _NANO
-        self._level = min(self._level + refund * _NANO, self.burst_flops * _NANO)
-        return refund
-
-    def _regain(self, now_s: float) -> None:
-        # Rounding times, not differences of times: what is regained adds up however often this is called.
-        now_ns = round(now_s * _NANO)
-        if self._updated_ns is not None:
-            elapsed_ns = max(0, now_ns - self._updated_ns)
-            # What is held may come back, and must not find its place taken by what was regained.
-            most = max(self._level, self.burst_flops * _NANO - self._held)
-            self._level = min(self._level + elapsed_ns * self.flops_per_second, most)
-            now_ns = self._updated_ns + elapsed_ns  # a time before the last one regains nothing, now or later
-        self._updated_ns = now_ns
-
-
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who sent a request.
@@ -139,31 +82,39 @@ class Client:
     """
 
     name: str
-    bucket: TokenBucket | None
+    bucket: Bucket | None
+
+
+def open_local(name: str, flops_per_second: int, burst_flops: int) -> Bucket:
+    """An account in this process, an ``OpenBucket``."""
+    return TokenBucket(flops_per_second, burst_flops)
 
 
 class KeyRing:
     """The keys of one file, kept up to date."""
 
-    def __init__(self, path: Path, keys: KeysFile, stamp: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, path: Path, keys: KeysFile, stamp: tuple[int, ...] | None, open_bucket: OpenBucket
+    ) -> None:
         """Hold ``keys``, read from ``path`` when it was stamped ``stamp``; use ``load``."""
         self._path = path
         self._stamp = stamp
+        self._open_bucket = open_bucket
         self._checked_s: float | None = None
         self._clients: dict[KeyEntry, Client] = {}
         self._digests: list[tuple[bytes, Client]] = []
         self._replace(keys)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the keys file at ``path``.
+    def load(cls, path: Path, open_bucket: OpenBucket = open_local) -> Self:
+        """Read the keys file at ``path``; ``open_bucket`` says where accounts are.
 
         Raises:
             KeysFileError: It cannot be read, is not JSON, or not a keys file.
         """
         # The stamp first: a change in between is then seen as one at the next look.
         stamp = _stamp(path)
-        return cls(path, _read(path), stamp)
+        return cls(path, _read(path), stamp, open_bucket)
 
     def authenticate(self, api_key: str | None) -> Client:
         """The client whose key this is.
@@ -187,7 +138,7 @@ class KeyRing:
         """Take over the file if it changed, and return whether; looks once per ``CHECK_INTERVAL_S`` at most.
 
         A client whose name and quota stay the same keeps what it has left, also when its key is rotated; any
-        other starts with a full bucket. A file that cannot be used is logged once and the old keys stay.
+        other gets another account. A file that cannot be used is logged once and the old keys stay.
         """
         if self._checked_s is not None and now_s - self._checked_s < CHECK_INTERVAL_S:
             return False
@@ -207,26 +158,19 @@ class KeyRing:
 
     def _replace(self, keys: KeysFile) -> None:
         known = {_account(entry): client for entry, client in self._clients.items()}
-        self._clients = {entry: known.get(_account(entry)) or _open_account(entry) for entry in keys.keys}
+        self._clients = {entry: known.get(_account(entry)) or self._open(entry) for entry in keys.keys}
         self._digests = [(bytes.fromhex(entry.sha256), client) for entry, client in self._clients.items()]
 
-
-def _whole(flops: float) -> int:
-    """Round up to whole FLOPs."""
-    if not 0 <= flops < float("inf"):
-        raise ValueError(f"FLOPs must be finite and not negative, got {flops}")
-    return ceil(flops)
+    def _open(self, entry: KeyEntry) -> Client:
+        if entry.flops_per_second is None or entry.burst_flops is None:
+            return Client(entry.name, None)
+        bucket = self._open_bucket(entry.name, entry.flops_per_second, entry.burst_flops)
+        return Client(entry.name, bucket)
 
 
 def _account(entry: KeyEntry) -> tuple[str, int | None, int | None]:
     """What makes two entries the same account: not the key, or rotating it would refill the bucket."""
     return entry.name, entry.flops_per_second, entry.burst_flops
-
-
-def _open_account(entry: KeyEntry) -> Client:
-    if entry.flops_per_second is None or entry.burst_flops is None:
-        return Client(entry.name, None)
-    return Client(entry.name, TokenBucket(entry.flops_per_second, entry.burst_flops))
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -86,6 +86,12 @@ class Metrics:
         self.cancelled = Counter(
             "exitramp_cancelled_total", "Requests whose client left before the answer.", registry=registry
         )
+        self.quota_store_up = Gauge(
+            "exitramp_quota_store_up",
+            "1 if Redis, where replicas share quotas, answered when last asked, else 0: each grants them.",
+            ["store"],  # without a store there is no sample
+            registry=registry,
+        )
 
     def _images(self) -> None:
         registry, model = self.registry, ["model"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, RedisDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.store import EMBEDDED
@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(
         None, description="JSON file of hashed API keys and quotas; without it everybody may classify."
+    )
+    redis_url: RedisDsn | None = Field(
+        None,
+        description="Redis that replicas with the same keys file share, e.g. redis://10.0.0.5:6379/0. With it"
+        " a key's quota holds for all of them together, and each request under a quota makes two round trips "
+        "there; without it every replica grants the whole quota.",
     )
     trusted_hosts: tuple[str, ...] = Field(
         ("*",), description="Host headers that are answered; others get 400. * answers all."

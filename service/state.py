@@ -6,17 +6,21 @@ import hashlib
 import hmac
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from model_store.preprocess import ImageLimits
 from service.engine.engine import Engine
 from service.errors import Draining, Forbidden, NotReady, Unauthorized
-from service.keys import Client, KeyRing
+from service.keys import Client, KeyRing, open_local
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.shared_quotas import QuotaStore
 
 
 class Service:
@@ -31,7 +35,9 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.image_limits = ImageLimits(max_bytes=settings.max_body_bytes)
-        self.keys = None if settings.keys_file is None else KeyRing.load(settings.keys_file)
+        self.quota_store = _quota_store(settings, self.metrics)
+        open_bucket = open_local if self.quota_store is None else self.quota_store.open
+        self.keys = None if settings.keys_file is None else KeyRing.load(settings.keys_file, open_bucket)
         self.draining = False
         self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.drawers = ThreadPoolExecutor(1, thread_name_prefix="draw")
@@ -40,11 +46,13 @@ class Service:
         self._engine: Engine | None = None
 
     async def load(self) -> None:
-        """Load the models off the event loop, then start the engine.
+        """Look for Redis, load the models off the event loop, then start the engine.
 
         Raises:
             StoreError: An artifact is missing or broken.
         """
+        if self.quota_store is not None:
+            await self.quota_store.probe(time.monotonic())
         await self.lifecycle.start()
         engine = Engine(
             self.metrics,
@@ -59,9 +67,11 @@ class Service:
         self._engine = engine
 
     async def close(self) -> None:
-        """Answer what is queued and free the threads."""
+        """Answer what is queued and free threads and connections."""
         if self._engine is not None:
             await self._engine.stop()
+        if self.quota_store is not None:
+            await self.quota_store.close()
         for pool in (self.decoders, self.drawers):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -108,6 +118,16 @@ def require_admin(request: Request) -> None:
     given = hashlib.sha256(request.headers.get("X-Admin-Key", "").encode("latin-1")).hexdigest()
     if not hmac.compare_digest(given, wanted):
         raise Unauthorized("this needs the administrator's key in the header X-Admin-Key")
+
+
+def _quota_store(settings: Settings, metrics: Metrics) -> QuotaStore | None:
+    """Where replicas share their accounts, if they do."""
+    if settings.keys_file is None or settings.redis_url is None:
+        return None
+    # Imported where it is used: most services run alone, and the client takes its share of a start.
+    from service.shared_quotas import QuotaStore
+
+    return QuotaStore(str(settings.redis_url), metrics.quota_store_up.labels("redis"))
 
 
 def service_of(request: Request) -> Service:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image as PillowImage
+from redis_process import RedisProcess, running_redis
 
 from model_store import nets
 from model_store.flops import count_stages
@@ -20,8 +21,9 @@ from model_store.policy import Policy, PolicyEntry, PolicySegment, path_flops
 from model_store.preprocess import InputSpec
 from model_store.store import Artifact, Store, encode_weights, weights_sha256
 
-settings.register_profile("repeatable", derandomize=True)
-settings.load_profile("repeatable")  # the same examples everywhere: a failure can be repeated
+# The same examples everywhere: a failure can be repeated. No deadline: it would tell how busy the machine is.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARGUMENTS = {"num_classes": 10, "channels": 8, "growth": 4, "layers_per_block": [2, 1, 1, 1]}
@@ -132,3 +134,10 @@ def random_images(count: int, seed: int = 0) -> np.ndarray:
     coarse = generator.integers(0, 256, (count, 3, 4, 4), dtype=np.uint8)
     fine = generator.integers(0, 64, (count, 3, 32, 32), dtype=np.uint8)
     return (coarse.repeat(8, 2).repeat(8, 3) // 4 * 3 + fine).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """One Redis for all tests, which use different accounts and leave it running."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as process:
+        yield process

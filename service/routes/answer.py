@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,7 +99,7 @@ async def answer(
             with _undone_if_unanswered(choice) as bill:
                 decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
-                with _paid(client, _most(plan, len(decoded)), bill):
+                async with paid(client, most_flops(plan, decoded), bill):
                     submit = partial(engine.submit, permit=permit, passing=passing, whole=asked.whole)
                     outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
                     bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
@@ -116,8 +116,9 @@ async def answer(
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
 
 
-def _most(plan: Plan, images: int) -> float:
-    """FLOPs that ``images`` images can cost at most: several under a mean budget have an exact sum."""
+def most_flops(plan: Plan, decoded: Decoded) -> float:
+    """FLOPs that the usable images can cost at most: several under a mean budget have an exact sum."""
+    images = sum(not isinstance(image, ServiceError) for image in decoded)
     exact = images > 1 and plan.budget is not None
     return images * (plan.allowed if exact else plan.costs[-1])
 
@@ -133,9 +134,9 @@ def _undone_if_unanswered(choice: Choice) -> Iterator[list[int]]:
             choice.undo()
 
 
-@contextmanager
-def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[None]:
-    """Reserve ``most`` FLOPs from the client's quota; afterwards only what is on the bill is charged.
+@asynccontextmanager
+async def paid(client: Client | None, most: float, bill: Sequence[int]) -> AsyncIterator[None]:
+    """Reserve ``most`` FLOPs from the client's quota; however it ends, only what is on the bill is charged.
 
     Raises:
         QuotaExhausted: There is not so much left.
@@ -143,11 +144,11 @@ def _paid(client: Client | None, most: float, bill: Sequence[int]) -> Iterator[N
     if client is None or client.bucket is None:
         yield
         return
-    reserved = client.bucket.reserve(most, time.monotonic())
+    reservation = await client.bucket.reserve(most, time.monotonic())
     try:
         yield
     finally:
-        client.bucket.settle(reserved, sum(bill), time.monotonic())
+        await client.bucket.settle(reservation, sum(bill), time.monotonic())
 
 
 async def _outcomes(

@@ -1,4 +1,4 @@
-"""Keys at rest, their reload, and what their quotas let through."""
+"""Keys at rest, their reload, and whose they are."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.errors import QuotaExhausted, Unauthorized
-from service.keys import Client, KeyRing, KeysFileError, TokenBucket
+from service.errors import Unauthorized
+from service.keys import Client, KeyRing, KeysFileError
+from service.quotas import Bucket, TokenBucket
 
 RATE, BURST = 1_000, 2_000
 
@@ -31,22 +28,8 @@ def write(path: Path, *entries: dict[str, Any], version: int = 1) -> None:
 
 
 def bucket_of(client: Client) -> TokenBucket:
-    assert client.bucket is not None
+    assert isinstance(client.bucket, TokenBucket)
     return client.bucket
-
-
-def spend(bucket: TokenBucket, flops: float, now_s: float) -> int:
-    """Reserve and settle at once: all of it is spent."""
-    reserved = bucket.reserve(flops, now_s)
-    bucket.settle(reserved, reserved, now_s)
-    return reserved
-
-
-def refused(bucket: TokenBucket, flops: float, now_s: float) -> bool:
-    try:
-        return not bucket.reserve(flops, now_s)
-    except QuotaExhausted:
-        return True
 
 
 @pytest.fixture
@@ -81,6 +64,7 @@ def test_a_missing_or_wrong_key_is_refused_without_being_repeated(path: Path, ke
         (json.dumps({"keys": [entry("a b", "k")]}), "keys.0.name"),
         (json.dumps({"keys": [entry("a", "k", flops_per_second=5.0)]}), "together or not at all"),
         (json.dumps({"keys": [entry("a", "k", flops_per_second=0, burst_flops=5)]}), "greater than 0"),
+        (json.dumps({"keys": [entry("a", "k", flops_per_second=1, burst_flops=2e15)]}), "less than or equal"),
         (json.dumps({"keys": [entry("a", "k", flops_per_minute=5)]}), "keys.0.flops_per_minute"),
         (json.dumps({"keys": [entry("a", "k"), entry("a", "m")]}), "name a is given 2 times"),
         (json.dumps({"keys": [entry("a", "k"), entry("b", "k")]}), "sha256 .* is given 2 times"),
@@ -150,119 +134,18 @@ def test_what_is_left_survives_a_reload_and_a_new_key_but_not_a_new_quota(path: 
     assert bucket_of(ring.authenticate("key-c")).burst_flops == 9
 
 
-def test_a_bucket_starts_full_regains_at_its_rate_and_never_holds_more_than_the_burst() -> None:
-    bucket = TokenBucket(RATE, BURST)
-    assert [spend(bucket, 1_500, 10.0), spend(bucket, 199.5, 10.0)] == [1_500, 200]
-    with pytest.raises(QuotaExhausted, match="reserves 400 FLOPs; the key has 300 of 2000 left"):
-        spend(bucket, 400, 10.0)
-    assert spend(bucket, 300, 10.0) == 300  # the refusal took nothing
-    assert spend(bucket, 250, 10.25) == 250
-    assert spend(bucket, BURST, 1e6) == BURST
-    assert refused(bucket, 1, 1e6)
+def test_accounts_are_opened_where_they_belong_and_once_for_a_name_and_its_quota(path: Path) -> None:
+    opened: list[tuple[str, int, int]] = []
 
+    def open_bucket(name: str, flops_per_second: int, burst_flops: int) -> Bucket:
+        opened.append((name, flops_per_second, burst_flops))
+        return TokenBucket(flops_per_second, burst_flops)
 
-@pytest.mark.parametrize(("spent", "refund"), [(0, 2_000), (300, 1_700), (10.1, 1_989), (2_000, 0)])
-def test_what_was_not_spent_is_given_back_but_never_overfills_the_bucket(spent: float, refund: int) -> None:
-    bucket = TokenBucket(RATE, BURST)
-    assert bucket.settle(bucket.reserve(BURST, 0.0), spent, 0.0) == refund
-    assert bucket.reserve(refund, 0.0) == refund
-    bucket.settle(BURST, 0, 60.0)
-    assert bucket.reserve(BURST, 60.0) == BURST
-    assert refused(bucket, 1, 60.0)
-
-
-FLOPS = st.integers(1, 10**13)
-
-
-@given(rate=FLOPS, burst=FLOPS, first=FLOPS, second=FLOPS)
-def test_after_retry_after_and_not_a_second_earlier_the_request_is_admitted(
-    rate: int, burst: int, first: int, second: int
-) -> None:
-    bucket = TokenBucket(rate, burst)
-    spend(bucket, first, 0.0)
-    try:
-        spend(bucket, second, 0.0)
-    except QuotaExhausted as error:
-        wait_s = int(error.headers["Retry-After"])
-        assert wait_s == 1 or refused(bucket, second, wait_s - 1)
-        assert spend(bucket, second, wait_s) == second
-
-
-def test_a_reservation_larger_than_the_burst_needs_a_full_bucket_and_leaves_a_debt() -> None:
-    bucket = TokenBucket(RATE, BURST)
-    spend(bucket, 1, 0.0)
-    assert refused(bucket, 5_000, 0.0)
-    assert spend(bucket, 5_000, 0.001) == 5_000
-    with pytest.raises(QuotaExhausted, match="has 0 of 2000") as caught:
-        spend(bucket, 1, 0.001)
-    assert caught.value.headers["Retry-After"] == "4"
-    assert spend(bucket, 1_000, 4.001) == 1_000
-
-
-def test_spending_beyond_the_reservation_is_owed() -> None:
-    bucket = TokenBucket(RATE, BURST)
-    assert bucket.settle(bucket.reserve(BURST, 0.0), BURST + 500, 0.0) == -500
-    assert refused(bucket, 1, 0.5)
-    assert bucket.reserve(1, 0.501) == 1
-
-
-@pytest.mark.parametrize("flops", [-1, float("nan"), float("inf"), -float("inf")])
-def test_nonsense_flops_are_refused_and_change_nothing(flops: float) -> None:
-    bucket = TokenBucket(RATE, BURST)
-    for account in (bucket.reserve, partial(bucket.settle, 5)):
-        with pytest.raises(ValueError, match="finite and not negative"):
-            account(flops, 0.0)
-    assert bucket.reserve(BURST, 0.0) == BURST
-
-
-def test_many_small_steps_regain_as_much_as_one_large_one_and_a_step_back_nothing() -> None:
-    bucket = TokenBucket(999_999_937, 10**12)
-    spend(bucket, 10**12, 0.0)
-    for step in range(1, 10_001):
-        bucket.settle(0, 0, step / 10_000)
-    assert spend(bucket, 1, 1.0) + spend(bucket, 999_999_936, 0.5) == 999_999_937
-    assert all(refused(bucket, 1, now_s) for now_s in (1.0, 0.5, 1.0))
-
-
-# Nanoseconds since the last step, FLOPs to reserve, share of that to spend, reservations to settle first.
-Step = tuple[int, float, float, int]
-STEP = st.tuples(st.integers(0, 3 * 10**9), st.floats(0, 6_000), st.floats(0, 1), st.integers(0, 3))
-
-
-def admitted(bucket: TokenBucket, steps: list[Step]) -> list[tuple[int, int, int]]:
-    """Play ``steps``: nanoseconds, FLOPs reserved and FLOPs spent of each admission."""
-    now_ns, log, settled = 0, list[tuple[int, int, int]](), 0
-    for elapsed_ns, flops, share, settle in steps:
-        now_ns += elapsed_ns
-        for _, reserved, spent in log[settled : settled + settle]:
-            assert bucket.settle(reserved, spent, now_ns / 1e9) == reserved - spent
-            settled += 1
-        with suppress(QuotaExhausted):
-            reserved = bucket.reserve(flops, now_ns / 1e9)
-            log.append((now_ns, reserved, int(reserved * share)))
-    return log
-
-
-def test_a_refund_does_not_come_on_top_of_what_was_regained_while_it_was_held() -> None:
-    bucket = TokenBucket(1, 1)
-    held = bucket.reserve(1, 0.0)
-    with pytest.raises(QuotaExhausted):
-        bucket.reserve(1, 1.0)
-    bucket.settle(held, 0, 1.0)
-    assert bucket.reserve(1, 1.0) == 1
-    with pytest.raises(QuotaExhausted):
-        bucket.reserve(1, 1.0)
-
-
-@given(rate=st.integers(1, 5_000), burst=st.integers(1, 5_000), steps=st.lists(STEP, max_size=40))
-def test_spending_in_every_window_is_at_most_the_burst_and_what_the_rate_regains(
-    rate: int, burst: int, steps: list[Step]
-) -> None:
-    log = admitted(TokenBucket(rate, burst), steps)
-    for first, (start_ns, _, _) in enumerate(log):
-        spent = largest = 0
-        for end_ns, reserved, used in log[first:]:
-            largest = max(largest, reserved)
-            # In billionths, so that nothing is rounded. The last one counts with all that it may still spend.
-            assert (spent + reserved) * 10**9 <= max(burst, largest) * 10**9 + rate * (end_ns - start_ns)
-            spent += used
+    quota = {"flops_per_second": RATE, "burst_flops": BURST}
+    write(path, entry("a", "key-a", **quota), entry("free", "key-free"))
+    ring = KeyRing.load(path, open_bucket)
+    write(path, entry("a", "new", **quota), entry("b", "key-b", **quota), version=2)
+    assert ring.reload_if_changed(1.0)
+    write(path, entry("a", "new", **quota | {"burst_flops": 9}), version=3)
+    assert ring.reload_if_changed(2.0)
+    assert opened == [("a", RATE, BURST), ("b", RATE, BURST), ("a", RATE, 9)]
