@@ -101,7 +101,7 @@ def _transfer(name: str, network: str, first: int) -> Mapping[str, Recipe]:
     ten = {"arguments": {"num_classes": 10, **small}, **_CIFAR10, **rest}
     return {
         f"cifar100-{name}": Recipe(
-            arguments={"num_classes": 100, **small}, epochs=3, warmup_epochs=0.5, **_CIFAR100, **rest
+            arguments={"num_classes": 100, **small}, epochs=2, warmup_epochs=0.5, **_CIFAR100, **rest
         ),
         f"{task}-head": Recipe(
             start=f"cifar100-{name}", frozen=("blocks.",), epochs=1, warmup_epochs=0.1, **ten
@@ -109,7 +109,7 @@ def _transfer(name: str, network: str, first: int) -> Mapping[str, Recipe]:
         task: Recipe(
             start=f"{task}-head",
             frozen=parts,
-            epochs=2,
+            epochs=1,
             warmup_epochs=0.1,
             learning_rate=0.02,
             muon_rate=0.02,
@@ -145,7 +145,7 @@ RECIPES: Mapping[str, Recipe] = {
     "cifar10-shufflenet": _pupil(
         "torchvision",
         arguments={"architecture": "shufflenet_v2_x0_5"},
-        epochs=12,
+        epochs=10,
     ),
     **_transfer("efficientnet-b0", "efficientnet", first=4),
     **_transfer("mobilenet-v2", "mobilenet_v2", first=7),
