@@ -61,7 +61,7 @@ async def send(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Re
                 body = answer.json()
                 result.sums.append(body["flops"])
                 for offset, prediction in enumerate(body["predictions"]):
-                    result.answers[start + offset] = prediction
+                    result.answers[start + offset] = {**prediction, "model": body["model"]}
 
         started_s = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(options.connections)))
