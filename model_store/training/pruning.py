@@ -88,11 +88,20 @@ def _without_channels(net: StagedNet, side: int, ratio: float) -> StagedNet:
         candidate,
         torch.zeros(1, 3, side, side),
         importance=torch_pruning.importance.MagnitudeImportance(p=1),
-        pruning_ratio=ratio,
-        round_to=ROUND_TO,
+        # To the nearest multiple: the library itself rounds down, a quarter away of 32 channels for a tenth.
+        pruning_ratio_dict={
+            module: 1 - _left(module.out_channels, ratio) / module.out_channels
+            for module in candidate.modules()
+            if isinstance(module, nn.Conv2d)
+        },
         ignored_layers=kept,
     ).step()
     return candidate
+
+
+def _left(channels: int, ratio: float) -> int:
+    """Channels that are left of ``channels`` without the share ``ratio``."""
+    return min(max(round(channels * (1 - ratio) / ROUND_TO), 1) * ROUND_TO, channels)
 
 
 def _widths(net: StagedNet) -> dict[str, list[int]]:
