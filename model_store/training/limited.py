@@ -167,6 +167,9 @@ def train_limited(
     started_s = time.perf_counter()
     side = train.images.shape[2]
     net = entry.build(side, num_classes=len(train.classes))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = BATCH_NORM_MOMENTUM
     parameters = sum(p.numel() for p in net.parameters())
     image_flops = dense_flops(count_stages(net, side, side))[-1]
     cost = step_flops(parameters, image_flops, setting)
@@ -212,9 +215,6 @@ def _steps(
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, EPOCH_DECAY)
     augmentation, side = Augmentation(recipe, torch.device("cpu")), rows.images.shape[2]
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM
     done, epoch = 0, 0
     while done < steps:
         chance = Chance(seed, epoch, torch.device("cpu"))
