@@ -1,6 +1,6 @@
 """Sweep mean budgets over a task and over each of its models alone: is the family nowhere below a member?
 
-    MODELS='["cifar10-fusion", "cifar10-se-resnet18-pruned"]' exitramp serve
+    EXITRAMP_MODELS='["cifar10-fusion", "cifar10-shufflenet"]' exitramp serve
     python loadtest/family.py --data DIR --task cifar10 --plot family.png
 
 Sends every labelled row for each budget, one image a request. Prints one JSON line; the exit code is 1 if the
@@ -9,10 +9,9 @@ family is less accurate than a member at the same budget by more than two standa
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import math
+import statistics
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from replay import read_rows, send
+from replay import command_line, read_rows, send
 
 POINTS = 10
 """Budgets of a sweep, if none are named."""
@@ -71,20 +70,21 @@ def run(options: Namespace, rows: list[tuple[bytes, int]]) -> list[dict[str, Any
     return results
 
 
-def shortfalls(task: str, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the family lacks against each member at each budget, with the standard error, paired by row."""
+def gains(task: str, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the family gains on each member at each budget, with the standard error, paired by row."""
     found = []
     family = {result["budget"]: result["right"] for result in results if result["target"] == task}
     for result in results:
         if result["target"] == task:
             continue
-        ours = family[result["budget"]]
-        gains = [int(a) - int(b) for a, b in zip(ours, result["right"], strict=True)]
-        mean = sum(gains) / len(gains)
-        variance = sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1)
-        error = math.sqrt(variance / len(gains))
+        rows = [int(a) - int(b) for a, b in zip(family[result["budget"]], result["right"], strict=True)]
         found.append(
-            {"member": result["target"], "budget": result["budget"], "gain": mean, "standard_error": error}
+            {
+                "member": result["target"],
+                "budget": result["budget"],
+                "gain": statistics.fmean(rows),
+                "standard_error": statistics.stdev(rows) / len(rows) ** 0.5,
+            }
         )
     return found
 
@@ -119,23 +119,17 @@ def draw(task: str, results: Sequence[dict[str, Any]], path: Path) -> None:
 
 def main() -> int:
     """Parse the command line, send, judge."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
-    parser.add_argument("--part", default="test")
+    parser = command_line(__doc__)
     parser.add_argument("--task", required=True)
     parser.add_argument("--budgets", type=float, nargs="*", help="mean FLOPs an image; default: a sweep")
     parser.add_argument("--first", type=int, help="only so many rows")
-    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--plot", type=Path, help="write the figure there, PNG")
     options = parser.parse_args()
     rows = read_rows(options.data, options.part)[: options.first]
     results = run(options, rows)
     if options.plot:
         draw(options.task, results, options.plot)
-    against = shortfalls(options.task, results)
+    against = gains(options.task, results)
     kept = [{key: value for key, value in result.items() if key != "right"} for result in results]
     sys.stdout.write(json.dumps({"rows": len(rows), "results": kept, "against": against}) + "\n")
     return 1 if any(one["gain"] < -2 * one["standard_error"] for one in against) else 0

@@ -61,7 +61,7 @@ async def send(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Re
                 body = answer.json()
                 result.sums.append(body["flops"])
                 for offset, prediction in enumerate(body["predictions"]):
-                    result.answers[start + offset] = prediction
+                    result.answers[start + offset] = {**prediction, "model": body["model"]}
 
         started_s = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(options.connections)))
@@ -95,19 +95,25 @@ def judge(options: argparse.Namespace, rows: list[tuple[bytes, int]], result: Re
     return summary
 
 
-def main() -> int:
-    """Parse the command line, send, judge."""
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that name service, rows and connections."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
     parser.add_argument("--part", default="test")
+    parser.add_argument("--connections", type=int, default=16)
+    return parser
+
+
+def main() -> int:
+    """Parse the command line, send, judge."""
+    parser = command_line(__doc__)
     parser.add_argument("--model", default="", help="task or model; the default one answers without it")
     parser.add_argument("--budget", default="")
     parser.add_argument("--limit", default="")
     parser.add_argument("--group", type=int, default=1, help="images per request")
-    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--outcomes", type=Path, help="from exitramp evaluate --outcomes")
     parser.add_argument("--rows", type=Path, help="JSON list of row numbers to send, in that order")
     options = parser.parse_args()

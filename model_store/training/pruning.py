@@ -88,11 +88,20 @@ def _without_channels(net: StagedNet, side: int, ratio: float) -> StagedNet:
         candidate,
         torch.zeros(1, 3, side, side),
         importance=torch_pruning.importance.MagnitudeImportance(p=1),
-        pruning_ratio=ratio,
-        round_to=ROUND_TO,
+        # Rounded to the nearest multiple here: the library rounds down, and leaves 24 of 32 for any ratio.
+        pruning_ratio_dict={
+            module: 1 - _left(module.out_channels, ratio) / module.out_channels
+            for module in candidate.modules()
+            if isinstance(module, nn.Conv2d)
+        },
         ignored_layers=kept,
     ).step()
     return candidate
+
+
+def _left(channels: int, ratio: float) -> int:
+    """Channels that are left of ``channels`` without the share ``ratio``."""
+    return min(max(round(channels * (1 - ratio) / ROUND_TO), 1) * ROUND_TO, channels)
 
 
 def _widths(net: StagedNet) -> dict[str, list[int]]:
@@ -131,7 +140,7 @@ def fine_tuning(
     keep_zeros: bool,
     teacher: str | None = None,
 ) -> Recipe:
-    """What wins back the accuracy that pruning the artifact of ``manifest`` cost: SGD at a low rate.
+    """What wins back the accuracy that pruning the artifact of ``manifest`` cost: training at a low rate.
 
     Args:
         manifest: Of the whole network.
@@ -154,8 +163,8 @@ def fine_tuning(
         std=manifest.input.std,
         start=f"{manifest.name}@{manifest.version}",
         epochs=epochs,
-        optimizer="sgd",
         learning_rate=0.02,
+        muon_rate=0.02,
         warmup_epochs=0.2,
         ema_decay=0.0,
         keep_zeros=keep_zeros,

@@ -43,8 +43,9 @@ def latency(
         return
     title = f"torch {torch.__version__}, eager, float32, {threads} threads, batch {batch}, {rounds} rounds"
     table = Table(title=title)
-    for column in ("network", "median, ms", "first to ninth decile, ms", "over the last"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    table.add_column("network", no_wrap=True)
+    for column in ("median, ms", "first to ninth decile, ms", "over the last"):
+        table.add_column(column, justify="right")
     for result in results:
         deciles = f"{result.low_s * 1e3:.2f} to {result.high_s * 1e3:.2f}"
         ratio = f"{result.median_s / results[-1].median_s:.2f}"

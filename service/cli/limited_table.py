@@ -17,12 +17,14 @@ def show_limited(results: Sequence[LimitedRun]) -> None:
     """Print the cost of each network, then what its best setting reached, the best first."""
     from model_store.training.limited import best_settings
 
-    costs = Table(title=f"training cost; limit {results[0].limit:.3g} FLOPs, one FLOP is one multiply-add")
-    for column in ("network", "parameters", "MFLOPs an image", "GFLOPs an epoch", "epochs affordable"):
-        costs.add_column(column, justify="left" if column == "network" else "right")
-    reached = Table(title="best setting by held-out rows, judged on the test rows")
-    for column in ("network", "rate / batch / epochs / optimiser", "held-out", "test", "seconds"):
-        reached.add_column(column, justify="left" if column == "network" else "right")
+    costs = _table(
+        f"training cost; limit {results[0].limit:.3g} FLOPs, one FLOP is one multiply-add",
+        ("parameters", "MFLOPs an image", "GFLOPs an epoch", "epochs affordable"),
+    )
+    reached = _table(
+        "best setting by held-out rows, judged on the test rows",
+        ("optimiser-rate-batch", "epochs", "held-out", "test", "seconds"),
+    )
     for run in sorted(best_settings(results), key=lambda run: -run.test_accuracy):
         costs.add_row(
             run.network,
@@ -31,8 +33,16 @@ def show_limited(results: Sequence[LimitedRun]) -> None:
             f"{run.epoch_flops / 1e9:,.0f}",
             f"{run.epochs_affordable:.1f}",
         )
-        setting = f"{run.setting.learning_rate:g} / {run.setting.batch_size} / {run.best.epochs:.1f} / "
         cells = (f"{run.best.accuracy:.2%}", f"{run.test_accuracy:.2%}", f"{run.seconds:.0f}")
-        reached.add_row(run.network, setting + run.setting.optimizer, *cells)
+        reached.add_row(run.network, str(run.setting), f"{run.best.epochs:.1f}", *cells)
     console.print(costs)
     console.print(reached)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    """A table whose names are whole in 80 columns, which lines between the cells would not allow."""
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+    table.add_column("network", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

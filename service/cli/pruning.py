@@ -87,7 +87,8 @@ def prune(
         raise Failure(str(error)) from error
     _show_sizes(artifact.net, pruned, manifest.input.height)
     command = f"exitramp prune {manifest.name}@{manifest.version} --data {Path(data).name} --share {share:g}"
-    command += " --unstructured" * unstructured + f" --teacher {teacher}" * (teacher is not None)
+    command += " --unstructured" if unstructured else ""
+    command += f" --teacher {teacher}" if teacher else ""
     with progress() as show:
         train_epochs(run, split, show, None)
         if not run.accelerator.is_main_process:
@@ -110,7 +111,7 @@ def _pruned(artifact: Artifact, share: float, unstructured: bool) -> tuple[Stage
     from model_store.training.pruning import prune_channels, prune_weights
 
     manifest = artifact.manifest
-    if share == 0 and not unstructured:
+    if share == 0:
         return artifact.net, dict(manifest.arguments)
     if unstructured:
         return prune_weights(artifact.net, share), dict(manifest.arguments)

@@ -118,13 +118,14 @@ class _Graph:
 
 
 def _convert(net: StagedNet, spec: InputSpec) -> _Graph:
-    trace = _Trace(fold_batch_norm(net), spec).eval()
+    trace = _Trace(fold_batch_norm(net), spec).eval().requires_grad_(False)
     example = torch.zeros(2, 3, spec.height, spec.width, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
         # Torch would rather export; the converter takes both, and exporting takes far longer. Traced
         # here because the converter would trace twice more, to check.
         warnings.simplefilter("ignore", DeprecationWarning)
-        scripted = torch.jit.trace(trace, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        # As a function: of a module torch would first script each of its hundreds of parts.
+        scripted = torch.jit.trace(lambda images: trace(images), (example,), check_trace=False)  # type: ignore[no-untyped-call]
     model = openvino.convert_model(scripted, example_input=(example,))
     model.reshape([-1, 3, spec.height, spec.width])
     ports: list[list[int]] = []

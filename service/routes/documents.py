@@ -25,6 +25,19 @@ def _header(name: str, description: str, example: str, pattern: str | None = Non
     }
 
 
+def _body(part: dict[str, Any]) -> dict[str, Any]:
+    """One raw image, or a multipart body whose part ``image`` has the schema ``part``."""
+    form = {"type": "object", "required": ["image"], "properties": {"image": part}}
+    return {
+        "required": True,
+        "content": {
+            "application/octet-stream": _IMAGE,
+            "image/*": _IMAGE,
+            "multipart/form-data": {"schema": form},
+        },
+    }
+
+
 CLASSIFY: dict[str, Any] = {
     "response_model": ClassifyBody,
     "responses": {
@@ -51,27 +64,7 @@ CLASSIFY: dict[str, Any] = {
             _header("X-API-Key", "Where keys are configured.", "secret"),
             _header("X-Request-Id", "Echoed in the answer.", "a1b2c3"),
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/octet-stream": _IMAGE,
-                "image/*": _IMAGE,
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["image"],
-                        "properties": {
-                            "image": {
-                                "type": "array",
-                                "minItems": 1,
-                                "maxItems": 64,
-                                "items": {"type": "string", "format": "binary"},
-                            }
-                        },
-                    }
-                },
-            },
-        },
+        "requestBody": _body({"type": "array", "minItems": 1, "maxItems": 64, "items": _IMAGE["schema"]}),
     },
 }
 
@@ -99,19 +92,6 @@ EXPLAIN: dict[str, Any] = {
     },
     "openapi_extra": {
         "parameters": CLASSIFY["openapi_extra"]["parameters"],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/octet-stream": _IMAGE,
-                "image/*": _IMAGE,
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["image"],
-                        "properties": {"image": _IMAGE["schema"]},
-                    }
-                },
-            },
-        },
+        "requestBody": _body(_IMAGE["schema"]),
     },
 }

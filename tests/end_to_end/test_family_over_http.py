@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from conftest import CLASSES, SPEC
@@ -13,6 +19,8 @@ from live import Server, serving
 from model_store import nets
 from model_store.store import Store
 from model_store.training.imports import Imported, describe, uncalibrated_policy
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MEMBERS = {
     "cheap": ("resnet", {"num_classes": 10, "small_input": True, "width": 0.125}, 0.80),
@@ -88,3 +96,31 @@ def test_several_images_and_requests_without_a_budget_take_no_turns(
         answer = server.client.post("/classify", files=files, headers=headers).json()
         assert answer["model"] == "cheap" and answer["flops"] == 4 * cheap
         assert ask(server, png(0)) == ("cheap", cheap)
+
+
+def test_a_sweep_holds_the_family_against_its_members(
+    server: Server, png: Callable[[int], bytes], tmp_path: Path
+) -> None:
+    rows = [{"image": {"bytes": png(i)}, "label": i % 10} for i in range(40)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "test-0.parquet")
+    cheap, rich = flops(server, "cheap"), flops(server, "rich")
+    sweep = [sys.executable, str(ROOT / "loadtest" / "family.py"), "--url", server.url, "--task", "cifar10"]
+    sweep += ["--data", str(tmp_path), "--budgets", str(cheap), str(rich), "--plot", str(tmp_path / "f.png")]
+    done = subprocess.run(sweep, capture_output=True, text=True, timeout=300)
+    report = json.loads(done.stdout)
+    asked = {(one["target"], one["budget"]): one for one in report["results"]}
+    assert asked.keys() == {
+        ("cifar10", cheap),
+        ("cifar10", rich),
+        ("cheap", cheap),
+        ("cheap", rich),
+        ("rich", rich),
+    }
+    assert asked["cifar10", cheap]["answered_by"] == {"cheap": 40}
+    assert asked["cifar10", rich]["answered_by"] == {"rich": 40}
+    for one in report["against"]:
+        budget = one["budget"]
+        gain = asked["cifar10", budget]["accuracy"] - asked[one["member"], budget]["accuracy"]
+        assert one["gain"] == pytest.approx(gain) and one["standard_error"] >= 0
+    behind = any(one["gain"] < -2 * one["standard_error"] for one in report["against"])
+    assert done.returncode == behind and (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")

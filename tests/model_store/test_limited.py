@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_train import colours
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_store.flops import count_stages, dense_flops
+from model_store.nets.staged import StagedNet
 from model_store.training.limited import (
     CHECKS,
     Check,
@@ -84,3 +88,20 @@ def test_of_each_network_the_best_in_validation_counts_not_the_best_in_test() ->
 def test_a_grid_holds_every_combination() -> None:
     settings = grid(("adam", "sgd"), (1e-3, 1e-4, 1e-5), (32, 64, 128))
     assert len(set(settings)) == 18 and str(settings[0]) == "adam-0.001-32"
+
+
+def test_slow_batch_norm_statistics_do_not_hide_what_was_learnt() -> None:
+    class Slow(Entry):
+        def build(self, side: int, **changes: Any) -> StagedNet:
+            net = super().build(side, **changes)
+            for module in net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = 3e-4  # as torchvision's MnasNet: an average over 3,300 steps
+            return net
+
+    rows = colours(128)
+    slow = Slow(**TINY.model_dump())
+    image = dense_flops(count_stages(slow.build(32, num_classes=2), 32, 32))[-1]
+    cost = step_flops(sum(p.numel() for p in slow.build(32, num_classes=2).parameters()), image, ADAM)
+    run = train_limited(slow, ADAM, 40 * cost, rows, rows, rows, plain_recipe(rows))
+    assert run.best.accuracy > 0.9

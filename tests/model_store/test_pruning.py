@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import small_manifest, small_net
 from torch import nn
 
 from model_store import nets
+from model_store.flops import count_stages, dense_flops
 from model_store.nets.resnet import Residual
-from model_store.training.pruning import parameters, prune_channels, prune_weights, sparsity
+from model_store.training.pruning import fine_tuning, parameters, prune_channels, prune_weights, sparsity
 
 ARGUMENTS = {"num_classes": 10, "small_input": True, "squeeze_excitation": True, "width": 0.25}
 
@@ -61,3 +63,22 @@ def test_the_smallest_weights_of_all_layers_go_and_the_others_stay() -> None:
             threshold = max(threshold, before[gone].abs().max().item())
             smallest_kept = min(smallest_kept, after[~gone].abs().min().item())
     assert threshold <= smallest_kept
+
+
+def test_about_as_many_flops_go_as_parameters() -> None:
+    arguments = {"num_classes": 10, "small_input": True, "width": 0.5, "squeeze_excitation": True}
+    whole = nets.build("resnet", arguments).eval()
+    pruned, left = prune_channels(whole, arguments, 32, 0.27)
+    flops, flops_left = (dense_flops(count_stages(net, 32, 32))[-1] for net in (whole, pruned))
+    assert 0.65 <= parameters(pruned) / parameters(whole) <= 0.73
+    assert 0.65 <= flops_left / flops <= 0.73
+    assert all(channels % 8 == 0 for channels in (*left["streams"], *left["inner"]))
+
+
+def test_a_teacher_sets_the_target_of_fine_tuning_if_one_is_named() -> None:
+    manifest, _ = small_manifest(small_net())
+    alone = fine_tuning(manifest, manifest.arguments, 2, keep_zeros=True)
+    taught = fine_tuning(manifest, manifest.arguments, 2, keep_zeros=True, teacher="cifar10-teacher-cpu")
+    assert (alone.teacher, alone.teacher_weight, alone.teacher_once) == (None, 0.0, False)
+    assert (taught.teacher, taught.teacher_weight, taught.teacher_once) == ("cifar10-teacher-cpu", 0.7, True)
+    assert taught.start == "small@1" and taught.keep_zeros
