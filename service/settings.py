@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, RedisDsn
+from pydantic import Field, RedisDsn, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.store import EMBEDDED
@@ -118,3 +118,18 @@ class Settings(BaseSettings):
         "info",
         description="Least severe event that is logged. debug adds volume, not insight, in production.",
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _usable(cls, url: RedisDsn | None) -> RedisDsn | None:
+        """Refuse options that no connection has before the first request meets them."""
+        if url is None:
+            return None
+        from redis.asyncio import ConnectionPool
+
+        try:
+            ConnectionPool.from_url(str(url)).make_connection()  # type: ignore[no-untyped-call]
+        except TypeError as error:
+            options = ", ".join(name for name, _ in url.query_params())
+            raise ValueError(f"one of the options {options} is none of a connection to Redis") from error
+        return url

@@ -27,11 +27,19 @@ class Entry(NamedTuple):
 
 
 class SpanView(NamedTuple):
-    """What the scheduler sees of one queue."""
+    """What the scheduler sees of one queue.
+
+    Attributes:
+        key: The span that is waited for.
+        waiting: Tickets.
+        oldest_arrival_s: Since when the first of them waits.
+        due_s: When the first of them needs its answer; ``inf`` where all have one in hand.
+    """
 
     key: SpanKey
     waiting: int
     oldest_arrival_s: float
+    due_s: float = inf
 
 
 def span_of(ticket: Ticket) -> SpanKey:
@@ -42,12 +50,16 @@ def span_of(ticket: Ticket) -> SpanKey:
 class SpanQueues:
     """One queue for each span that has tickets waiting; whoever is due first is taken first.
 
-    Tickets with equal dues are taken in the order in which they came.
+    Tickets with equal dues are taken in the order in which they came, and behind all others those that have
+    an answer to fall back on when their deadline strikes.
+
+    Source: Liu et al. 1991, "Algorithms for scheduling imprecise computations": what must be done comes
+    before what only makes a result better.
     """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._queues: dict[SpanKey, list[tuple[float, int, Entry]]] = {}
+        self._queues: dict[SpanKey, list[tuple[bool, float, int, Entry]]] = {}
         self._opened_s: dict[SpanKey, float] = {}
         self._order = count()
 
@@ -60,11 +72,11 @@ class SpanQueues:
         entry.ticket.enqueued_s = now_s
         key = span_of(entry.ticket)
         queue = self._queues.setdefault(key, [])
-        opened_s = now_s
-        if entry.ticket.deadline_s is not None and entry.ticket.position:
-            opened_s = -inf  # it went on because this launch fits its deadline: no time for company
+        answered = entry.ticket.deadline_s is not None and entry.ticket.position > 0
+        # It went on because this launch fits its deadline: no time for company.
+        opened_s = -inf if answered else now_s
         self._opened_s[key] = min(opened_s, self._opened_s.get(key, inf))
-        heappush(queue, (entry.ticket.due_s, next(self._order), entry))
+        heappush(queue, (answered, entry.ticket.due_s, next(self._order), entry))
 
     def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
         """Remove up to ``most`` runnable tickets of one span, those due first.
@@ -77,7 +89,7 @@ class SpanQueues:
         cancelled: list[Ticket] = []
         expired: list[Ticket] = []
         while queue and len(runnable) < most:
-            _, _, entry = heappop(queue)
+            entry = heappop(queue)[-1]
             ticket = entry.ticket
             if ticket.cancelled:
                 cancelled.append(ticket)
@@ -86,14 +98,17 @@ class SpanQueues:
             else:
                 runnable.append(entry)
         if queue:
-            self._opened_s[key] = min(entry.ticket.enqueued_s for _, _, entry in queue)
+            self._opened_s[key] = min(entry.ticket.enqueued_s for *_, entry in queue)
         else:
             del self._queues[key], self._opened_s[key]
         return runnable, cancelled, expired
 
     def views(self) -> list[SpanView]:
         """What is waiting, shallowest span first."""
-        views = [SpanView(key, len(queue), self._opened_s[key]) for key, queue in self._queues.items()]
+        views = []
+        for key, queue in self._queues.items():
+            answered, due_s, *_ = queue[0]
+            views.append(SpanView(key, len(queue), self._opened_s[key], inf if answered else due_s))
         return sorted(views, key=lambda view: view.key.span)
 
     def waiting(self, key: SpanKey) -> int:

@@ -28,8 +28,9 @@ def choose(
     """Decide what the idle device does.
 
     A span is due when its batch is full, when its oldest ticket has waited ``max_wait_s`` (the window opens
-    at the first arrival), or when nobody is on the way who could join it. The deepest due span goes first:
-    its tickets hold memory and are closest to an answer.
+    at the first arrival), or when nobody is on the way who could join it. Of several due spans the one goes
+    first whose tickets need their answers first; of those in equal need, the deepest: its tickets hold memory
+    and are closest to an answer.
 
     Args:
         views: Queues that are not empty, shallowest first.
@@ -38,10 +39,13 @@ def choose(
         max_wait_s: Longest wait for company, seconds.
         arriving: Requests admitted but not yet queued (being received or decoded).
     """
+    due: list[SpanView] = []
     wake_at: list[float] = []
     for view in reversed(views):
-        due_s = view.oldest_arrival_s + max_wait_s
-        if view.waiting >= max_batch or now_s >= due_s or not arriving:
-            return Launch(view.key)
-        wake_at.append(due_s)
+        full_s = view.oldest_arrival_s + max_wait_s
+        if view.waiting >= max_batch or now_s >= full_s or not arriving:
+            due.append(view)
+        wake_at.append(full_s)
+    if due:
+        return Launch(min(due, key=lambda view: view.due_s).key)
     return WaitUntil(min(wake_at, default=None))

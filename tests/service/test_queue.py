@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from model_store.nets.staged import Span
@@ -65,3 +66,14 @@ def test_a_model_that_is_loaded_anew_has_queues_of_its_own() -> None:
         each.model = model  # type: ignore[assignment]
         queues.put(Entry(each, None, 0), 0.0)
     assert [view.waiting for view in queues.views()] == [1, 1]
+
+
+def test_who_has_an_answer_in_hand_gives_way_to_who_needs_one() -> None:
+    queues = SpanQueues()
+    in_hand, patient = ticket(position=1, deadline_s=1.0, due_s=1.0), ticket(position=1, due_s=5.0)
+    queues.put(Entry(in_hand, None, 0), 0.0)
+    assert queues.views()[0].due_s == inf
+    queues.put(Entry(patient, None, 0), 0.1)
+    assert queues.views()[0].due_s == 5.0
+    taken, _, _ = queues.take(SECOND, 1, 0.2)
+    assert [entry.ticket for entry in taken] == [patient]

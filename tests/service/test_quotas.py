@@ -7,9 +7,11 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from service.errors import QuotaExhausted
 from service.quotas import Bucket, Reservation, TokenBucket
+from service.settings import Settings
 
 RATE, BURST = 1_000, 2_000
 
@@ -159,3 +161,16 @@ async def test_spending_in_every_window_is_at_most_the_burst_and_what_the_rate_r
             # In billionths, so that nothing is rounded. The last one counts with all that it may still spend.
             assert (spent + reserved) * 10**9 <= max(burst, largest) * 10**9 + rate * (end_ns - start_ns)
             spent += used
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://127.0.0.1:6379/0?colour=red", "colour"),
+        ("redis://127.0.0.1:6379/0?db=first", "db"),
+        ("http://127.0.0.1:6379", "redis"),
+    ],
+)
+def test_a_url_that_no_connection_can_use_is_refused_at_the_start(url: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Settings(redis_url=url)  # type: ignore[arg-type]

@@ -44,3 +44,10 @@ def test_a_due_shallow_span_does_not_wait_for_a_deep_one_that_is_not_due() -> No
 def test_the_device_wakes_for_the_span_that_is_due_first() -> None:
     waiting = [SpanView(FIRST, 1, 10.001), SpanView(DEEP, 1, 10.0)]
     assert choose(waiting, now_s=10.001, max_batch=8, max_wait_s=0.002) == WaitUntil(10.002)
+
+
+def test_of_two_due_spans_the_one_whose_answers_are_needed_first_goes_first() -> None:
+    waiting = [SpanView(FIRST, 1, 9.0, due_s=10.4), SpanView(DEEP, 1, 9.0, due_s=10.5)]
+    assert choose(waiting, now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
+    better_only = [SpanView(FIRST, 1, 9.0, due_s=10.4), SpanView(DEEP, 1, 9.0)]
+    assert choose(better_only, now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
