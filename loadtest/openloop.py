@@ -1,10 +1,10 @@
 """Open-loop load: requests leave at random times at a given rate, whether or not the last ones came back.
 
-    python loadtest/openloop.py --data DIR --rate 300 --seconds 20 --deadline-ms 20
-    python loadtest/openloop.py --data DIR --rate 1500 --seconds 20          # overload: watch brownout
+    python loadtest/openloop.py --data DIR --rate 200 --deadline-ms 5 10 20 50 --plot deadlines.png
+    python loadtest/openloop.py --data DIR --rate 1500                       # overload: watch brownout
 
 Closed-loop users slow down with the server and hide its delays; these do not. Latency counts from the moment
-a request was due, not from when it was sent. Prints one JSON line.
+a request was due, not from when it was sent. Prints one JSON line, for several deadlines one each.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from replay import read_rows
+from replay import command_line, read_rows
 
 
 @dataclass
@@ -70,14 +71,14 @@ async def one(
         tally.without_retry_after += answer.status == 503 and "Retry-After" not in answer.headers
 
 
-async def run(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Tally:
+async def run(options: argparse.Namespace, deadline_ms: str, rows: list[tuple[bytes, int]]) -> Tally:
     """Send for ``options.seconds``, then wait for what is under way."""
     chance = random.Random(options.seed)
     headers = {
         "X-Model": options.model,
         "X-FLOP-Budget": options.budget,
         "X-FLOP-Limit": options.limit,
-        "X-Deadline-Ms": options.deadline_ms,
+        "X-Deadline-Ms": deadline_ms,
     }
     headers = {name: value for name, value in headers.items() if value}
     headers["Content-Type"] = "application/octet-stream"
@@ -100,7 +101,7 @@ async def run(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Tal
     return tally
 
 
-def summary(options: argparse.Namespace, tally: Tally) -> dict[str, Any]:
+def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict[str, Any]:
     """What the report needs."""
     answered = len(tally.answered_s)
     told: dict[str, Any] = {
@@ -118,9 +119,9 @@ def summary(options: argparse.Namespace, tally: Tally) -> dict[str, Any]:
         "503_without_retry_after": tally.without_retry_after,
         "generator_behind_ms": round(1000 * tally.behind_s, 1),
     }
-    if options.deadline_ms:
-        in_time = sum(seconds <= float(options.deadline_ms) / 1000 for seconds in tally.answered_s)
-        told["in_time"] = in_time / told["sent"]
+    if deadline_ms:
+        in_time = sum(seconds <= float(deadline_ms) / 1000 for seconds in tally.answered_s)
+        told |= {"deadline_ms": float(deadline_ms), "in_time": in_time / told["sent"]}
     return told
 
 
@@ -132,25 +133,53 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {name: round(1000 * ordered[round(share * last)], 2) for name, share in shares.items() if ordered}
 
 
+def draw(told: Sequence[dict[str, Any]], path: Path) -> None:
+    """Accuracy of the answers, and the share that came in time, against the deadline."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.8), dpi=160, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    deadlines = [one["deadline_ms"] for one in told]
+    curves = {
+        "answered in time": [one["in_time"] for one in told],
+        "accuracy of the answers": [one["accuracy"] for one in told],
+    }
+    for name, shares in curves.items():
+        axes.plot(deadlines, [100 * (share or 0.0) for share in shares], "o-", markersize=4, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(deadlines, [f"{deadline:g}" for deadline in deadlines], minor=False)
+    axes.minorticks_off()
+    axes.set(xlabel="deadline, ms", ylabel="%", ylim=(0, 101))
+    axes.set_title(f"{told[0]['rate']:g} requests a second, at random times", loc="left", fontsize=10)
+    axes.grid(color="#e4e7ea", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
 def main() -> int:
     """Parse the command line, send, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
-    parser.add_argument("--part", default="test")
+    parser = command_line(__doc__)
+    parser.set_defaults(connections=1000)
     parser.add_argument("--rate", type=float, required=True, help="requests per second, Poisson")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--model", default="")
     parser.add_argument("--budget", default="")
     parser.add_argument("--limit", default="")
-    parser.add_argument("--deadline-ms", default="")
-    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--deadline-ms", nargs="*", default=[""], help="several are tried in turn")
+    parser.add_argument("--plot", type=Path, help="write the figure over the deadlines there, PNG")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    tally = asyncio.run(run(options, read_rows(options.data, options.part)))
-    sys.stdout.write(json.dumps(summary(options, tally)) + "\n")
+    rows = read_rows(options.data, options.part)
+    told = []
+    for deadline_ms in options.deadline_ms:
+        tally = asyncio.run(run(options, deadline_ms, rows))
+        told.append(summary(options, deadline_ms, tally))
+        sys.stdout.write(json.dumps(told[-1]) + "\n")
+        sys.stdout.flush()
+    if options.plot and len(told) > 1:
+        draw(told, options.plot)
     return 0
 
 
