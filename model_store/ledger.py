@@ -71,6 +71,10 @@ class Ledger:
         self.balance = left
         return True
 
+    def give_back(self, budget: float, flops: float) -> None:
+        """Return what was drawn for a way that was not gone after all."""
+        self.balance = min(self.balance + flops / budget, RESERVE)
+
     @property
     def steps(self) -> int:
         """How far thresholds are moved: 0 for nominal ones, negative towards the first exit."""

@@ -1,4 +1,4 @@
-"""Every answer of the service that is not a success: one tree, one rendering (RFC 9457).
+"""Every answer of the service that is not a success: one tree, rendered by ``service.problems``.
 
 * ServiceError
   * ClientError - sent again unchanged, the request fails again
@@ -25,8 +25,8 @@
     . InternalError         500 internal_error
     . DeadlineExceeded      504 deadline_exceeded
 
-Routes and middleware raise these; ``problem`` turns one into a response. ``code`` is part of the contract and
-never changes; ``detail`` is for people: it names the value and the limit, and nothing internal.
+Routes and middleware raise these; ``service.problems.problem`` turns one into a response. ``code`` is part of
+the contract and never changes; ``detail`` is for people: it names the value and the limit, nothing internal.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from model_store.store import Store, StoreError
 from service.engine.loaded import LoadedModel
 from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
+from service.family import points
 from service.loading import load_model, prepare
 from service.metrics import Metrics
 from service.registry import Registry
@@ -80,10 +81,9 @@ class Lifecycle:
             StoreError: An artifact is missing or broken, or classes of one task differ.
         """
         async with self._changing:
-            slots = {
-                wanted: Slot(await asyncio.to_thread(load_model, self._settings, wanted))
-                for wanted in self._settings.models
-            }
+            slots: dict[str, Slot] = {}
+            for wanted in self._settings.models:
+                slots = _with(slots, wanted, await asyncio.to_thread(load_model, self._settings, wanted))
             self._publish(slots)
 
     async def load(self, wanted: str) -> LoadedModel:
@@ -96,23 +96,24 @@ class Lifecycle:
         async with self._changing:
             try:
                 model = await asyncio.to_thread(load_model, self._settings, wanted)
-                self._publish({**self._slots, wanted: Slot(model)})
+                if wanted in self._slots:
+                    model.continues(self._slots[wanted].model)
+                self._publish(_with(self._slots, wanted, model))
             except StoreError as error:
-                self._failures[wanted] = str(error)
+                self._failures[self._key(wanted)] = str(error)
                 raise
-            self._failures.pop(wanted, None)
+            self._failures.pop(model.key, None)
             await asyncio.to_thread(_free_memory)
         return model
 
     async def unload(self, wanted: str) -> None:
-        """Take ``wanted`` away: all versions of a name, or one.
+        """Take ``wanted`` away: all versions of a name, or one, by whatever name it was loaded.
 
         Raises:
             UnknownModel: It is not loaded.
         """
         async with self._changing:
-            gone = [text for text, slot in self._slots.items() if wanted in (text, slot.model.name)]
-            gone = gone or [text for text, slot in self._slots.items() if slot.model.key == wanted]
+            gone = [text for text, slot in self._slots.items() if wanted in (slot.model.name, slot.model.key)]
             if not gone:
                 raise UnknownModel(
                     f"no model {wanted!r} is loaded; loaded: {', '.join(self._slots) or 'none'}"
@@ -128,10 +129,14 @@ class Lifecycle:
         found |= {(model.name, model.manifest.version) for model in self.registry.models.values()}
         listed = []
         for name, version in sorted(found):
-            key, latest = f"{name}@{version}", version == max(versions.get(name, [0]))
-            reason = self._failures.get(key) or (self._failures.get(name, "") if latest else "")
-            listed.append(Listed(name, version, key in self.registry.models, reason))
+            key = f"{name}@{version}"
+            listed.append(Listed(name, version, key in self.registry.models, self._failures.get(key, "")))
         return listed
+
+    def _key(self, wanted: str) -> str:
+        """``name@version`` of what ``wanted`` means today."""
+        versions = Store(self._settings.model_store).versions().get(wanted)
+        return f"{wanted}@{max(versions)}" if versions else wanted
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -197,6 +202,7 @@ class Lifecycle:
                 return slot
             try:
                 shadow = Shadow(slot.model, policy, share)
+                _plan_all(shadow.model)
             except ValueError as error:
                 raise InvalidRequest(f"the policy is not for {slot.model.key}: {error}") from error
             await asyncio.to_thread(prepare, shadow.model)
@@ -206,9 +212,11 @@ class Lifecycle:
     async def _put_in_force(self, slot: Slot, policy: Policy) -> None:
         try:
             model = slot.model.with_policy(policy)
+            _plan_all(model)
         except ValueError as error:
             raise InvalidRequest(f"the policy is not for {slot.model.key}: {error}") from error
         await asyncio.to_thread(prepare, model)
+        model.continues(slot.model)
         slot.model = model
         self._publish(self._slots)
         logger.info("policy_set", extra={"model": model.key, "policy": policy.id})
@@ -223,11 +231,29 @@ class Lifecycle:
         registry = Registry(models, self._settings.models[0])
         self._slots, self.registry = slots, registry
         self._metrics.model_info.clear()
+        self._metrics.exit_agreement.clear()  # of what is gone; the others are there with the next re-check
         for model in models.values():
             version, task = str(model.manifest.version), model.manifest.task
             self._metrics.model_info.labels(
                 model.name, version, task, model.policy.id, model.executor.device
             ).set(1)
+
+
+def _with(slots: dict[str, Slot], wanted: str, model: LoadedModel) -> dict[str, Slot]:
+    """``slots`` with ``model`` as what ``wanted`` means; the same version asked for twice has one slot."""
+    slot = Slot(model)
+    shared = {text: slot if other.model.key == model.key else other for text, other in slots.items()}
+    return {**shared, wanted: slot}
+
+
+def _plan_all(model: LoadedModel) -> None:
+    """Try every budget that the policy of ``model`` is for.
+
+    Raises:
+        UnaffordableError: One is below what the network's exits cost.
+    """
+    for budget in (model.policy.default_flops, *(point.budget for point in points(model))):
+        model.plan(budget, None, True)
 
 
 def _free_memory() -> None:

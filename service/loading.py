@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from model_store.store import Artifact, Store
+from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.settings import Settings
@@ -22,10 +22,15 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
         StoreError: It is missing or broken.
     """
     started_s = time.monotonic()
-    name, _, version = wanted.partition("@")
-    artifact = Store(settings.model_store).load(name, int(version) if version.isdecimal() else None)
-    model = LoadedModel(artifact.manifest, make_executor(artifact, settings.executor, settings.threads))
-    warm_up(model)
+    name, at, version = wanted.partition("@")
+    if at and not version.isdecimal():
+        raise ArtifactNotFound(f"{wanted!r} is neither a name nor name@version")
+    artifact = Store(settings.model_store).load(name, int(version) if at else None)
+    try:
+        model = LoadedModel(artifact.manifest, make_executor(artifact, settings.executor, settings.threads))
+        warm_up(model)
+    except Exception as error:  # whatever a compiler may raise
+        raise ArtifactBroken(f"{wanted} cannot be run: {error}") from error
     seconds = round(time.monotonic() - started_s, 3)
     logger.info(
         "model_loaded", extra={"model": model.key, "device": model.executor.device, "seconds": seconds}

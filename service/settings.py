@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         description="Least severe event that is logged. debug adds volume, not insight, in production.",
     )
 
+    @field_validator("model_store")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        """Where it is, whatever becomes of the working directory."""
+        return folder.absolute()
+
     @field_validator("redis_url")
     @classmethod
     def _usable(cls, url: RedisDsn | None) -> RedisDsn | None:

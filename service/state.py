@@ -75,11 +75,6 @@ class Service:
         for pool in (self.decoders, self.drawers):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    @property
-    def ready(self) -> bool:
-        """Whether requests are answered: models loaded and warm, not shutting down."""
-        return self._engine is not None and not self.draining
-
     def loaded(self) -> tuple[Registry, Engine]:
         """Registry and engine.
 
@@ -92,6 +87,17 @@ class Service:
         if self._engine is None:
             raise NotReady("the models are still being loaded", retry_after_s=2)
         return self.lifecycle.registry, self._engine
+
+    def check_ready(self) -> None:
+        """Do nothing if requests can be answered.
+
+        Raises:
+            NotReady: Models are still loading, or none is left.
+            Draining: The server is shutting down.
+        """
+        registry, _ = self.loaded()
+        if not registry.models:
+            raise NotReady("no model is loaded", retry_after_s=2)
 
     def authenticate(self, api_key: str | None) -> Client | None:
         """The caller, or ``None`` where no keys are configured.

@@ -23,7 +23,7 @@ MAX_IMAGES: Final = 64
 Image: TypeAlias = bytes | str | os.PathLike[str] | IO[bytes]
 """An encoded image (JPEG, PNG, WebP, GIF or BMP): bytes, the path of a file, or a binary file.
 
-Files are read when the method is called, open ones from where they stand.
+Files are read when the call begins (of ``AsyncClient``: when it is awaited), open ones from where they stand.
 """
 
 Number: TypeAlias = float | str

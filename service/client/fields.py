@@ -38,7 +38,7 @@ class Fields:
         """
         try:
             return cls(json.loads(data), name)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer(f"{name} is not JSON: {error}") from error
 
     def __contains__(self, name: str) -> bool:
@@ -60,7 +60,9 @@ class Fields:
     def number(self, name: str) -> float:
         """Any number."""
         value = self.members.get(name)
-        return float(value) if type(value) is int else self._member(name, float, "a number")
+        if type(value) is int and abs(value) < 1 << 1023:  # JSON knows no difference
+            return float(value)
+        return self._member(name, float, "a number")
 
     def number_or_none(self, name: str) -> float | None:
         """Any number, ``null`` or nothing."""

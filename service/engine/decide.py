@@ -44,7 +44,8 @@ def decide(
         if not _stays(ticket, table[row][0], now_s, len(entries)):
             answer = prediction(ticket, table[row], now_s)
             done.append((ticket, answer))
-            if (check := watch.entry(ticket, answer, features, row)) is not None:
+            sure = table[row][0] >= ticket.plan.thresholds[ticket.position]
+            if sure and (check := watch.entry(ticket, answer, features, row)) is not None:
                 checks.append(check)
             continue
         kept.append(row)
@@ -89,7 +90,7 @@ def _stays(ticket: Ticket, confidence: float, now_s: float, images: int) -> bool
         return True
     if ticket.deadline_s is not None:
         following = Span(plan.exits[position] + 1, plan.exits[position + 1])
-        if now_s + ticket.model.times.bound_s(following, images) > ticket.deadline_s:
+        if now_s + ticket.model.times.bound_s(following, images, now_s) > ticket.deadline_s:
             return False
     thresholds = plan.thresholds if ledger is None else ledger.thresholds(plan)
     if confidence >= thresholds[position]:

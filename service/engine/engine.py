@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from itertools import zip_longest
 
 from model_store.policy import Plan
@@ -97,7 +96,7 @@ class Engine:
         Several images with a mean budget share one exact sum: never more than ``len(images)`` budgets.
 
         Args:
-            model: One of ``models``.
+            model: That answers.
             images: uint8 (3, H, W) each, at least one.
             plan: From ``model.plan``.
             permit: From ``admit``.
@@ -109,7 +108,9 @@ class Engine:
             whole: Whether the answers are to hold the probabilities of all classes.
         """
         if deadline_s is not None:
-            deadline_s -= self.way_back.bound_s
+            now_s = time.monotonic()
+            # At most half: whatever was measured, there must be time for an answer.
+            deadline_s -= min(self.way_back.bound_s(now_s), max(0.0, (deadline_s - now_s) / 2))
         tickets = self._tickets(model, images, plan, deadline_s)
         for ticket in tickets:
             ticket.degraded, ticket.passing, ticket.whole = degraded, passing, whole
@@ -118,7 +119,7 @@ class Engine:
             live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
-        return Submission(tickets, deadline_s, self.way_back)
+        return Submission(tickets, deadline_s, self.way_back, self.admission.answered)
 
     def _tickets(
         self, model: LoadedModel, images: Sequence[Image], plan: Plan, deadline_s: float | None
@@ -147,14 +148,21 @@ class Engine:
     def _hand_over(self, delivery: Delivery) -> None:
         """On the worker's thread: one hop to the event loop for the whole launch."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(partial(_deliver, delivery, self.admission.answered))
+        self._loop.call_soon_threadsafe(_deliver, delivery, time.monotonic(), self.way_back)
 
 
 class Submission:
     """The images of one request on their way through the engine."""
 
-    def __init__(self, tickets: Sequence[Ticket], deadline_s: float | None, way_back: Estimate) -> None:
-        """Watch over ``tickets``, and measure the way of their answers into ``way_back``."""
+    def __init__(
+        self,
+        tickets: Sequence[Ticket],
+        deadline_s: float | None,
+        way_back: Estimate,
+        answered: Callable[[], None],
+    ) -> None:
+        """Watch over ``tickets``; measure how their answers get away, and tell ``answered`` of them."""
+        self._answered = answered
         self._tickets = tickets
         self._deadline_s = deadline_s
         self._way_back: Estimate | None = way_back
@@ -193,6 +201,8 @@ class Submission:
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         """Enter what became of the images; without outcomes all have failed."""
         now_s = time.monotonic()
+        if any(isinstance(outcome, Prediction) for outcome in outcomes):
+            self._answered()
         for ticket, outcome in zip_longest(self._tickets, outcomes):
             seconds = now_s - ticket.arrival_s
             if isinstance(outcome, Prediction):
@@ -203,8 +213,8 @@ class Submission:
     def answered(self, predictions: Sequence[Prediction]) -> None:
         """Tell that the answer with ``predictions`` is about to be written."""
         if self._way_back is not None and predictions:
-            last_s = max(prediction.decided_s for prediction in predictions)
-            self._way_back.note(time.monotonic() - last_s)
+            now_s = time.monotonic()
+            self._way_back.note(now_s - max(prediction.decided_s for prediction in predictions), now_s)
 
     async def _all(self) -> list[Outcome]:
         if len(self._tickets) == 1:
@@ -212,10 +222,12 @@ class Submission:
         return list(await asyncio.gather(*map(_future, self._tickets)))
 
 
-def _deliver(delivery: Delivery, answered: Callable[[], None]) -> None:
+def _deliver(delivery: Delivery, handed_s: float, way_back: Estimate) -> None:
+    now_s = time.monotonic()
     for ticket, outcome in delivery:
         future = _future(ticket)
         if future.done():  # the client has left, or its deadline struck
+            way_back.note(now_s - handed_s, now_s)  # too late for this one: those behind it shall know
             continue
         if isinstance(outcome, Passed):
             if ticket.passing is not None:
@@ -223,7 +235,6 @@ def _deliver(delivery: Delivery, answered: Callable[[], None]) -> None:
         elif isinstance(outcome, LaunchError):
             future.set_exception(outcome)
         else:
-            answered()
             future.set_result(outcome)
 
 

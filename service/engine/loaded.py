@@ -42,6 +42,10 @@ class LoadedModel:
         self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
         self._net: StagedNet | None = None
 
+    def continues(self, other: LoadedModel) -> None:
+        """Go on with the accounts of ``other``, in whose place this one comes: debts outlive a reload."""
+        self._ledgers = other._ledgers
+
     def with_policy(self, policy: Policy) -> LoadedModel:
         """The same weights on the same device under another policy, with accounts of its own.
 

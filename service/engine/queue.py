@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -47,11 +48,59 @@ def span_of(ticket: Ticket) -> SpanKey:
     return SpanKey(ticket.model, Span(ticket.first_block, ticket.plan.exits[ticket.position]))
 
 
+Heap = list[tuple[float, int, Entry]]
+"""Entries by when they are due, then in the order in which they came."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Who waits for one span.
+
+    Attributes:
+        hard: Under a deadline and without an answer.
+        soft: Without a deadline.
+        better: Under a deadline, with an answer to fall back on when it strikes.
+        opened_s: Since when the first of them waits.
+        turn: Of ``hard`` and ``soft``, where both are in need.
+    """
+
+    hard: Heap = field(default_factory=list)
+    soft: Heap = field(default_factory=list)
+    better: Heap = field(default_factory=list)
+    opened_s: float = inf
+    turn: bool = False
+
+    def __len__(self) -> int:
+        return len(self.hard) + len(self.soft) + len(self.better)
+
+    def heap(self, ticket: Ticket) -> Heap:
+        """Where ``ticket`` belongs."""
+        if ticket.deadline_s is None:
+            return self.soft
+        return self.better if ticket.position else self.hard
+
+    def following(self, now_s: float) -> Heap:
+        """Whose first is to be taken next; empty if nobody waits.
+
+        Overdue tickets, of which there may be any number, and deadlines that can still be met take turns.
+        """
+        if not (self.hard and self.soft):
+            return self.hard or self.soft or self.better
+        if self.soft[0][0] > now_s:
+            return min(self.hard, self.soft, key=lambda heap: heap[0][0])
+        self.turn = not self.turn
+        return self.hard if self.turn else self.soft
+
+    @property
+    def due_s(self) -> float:
+        """When the first answer is needed; ``inf`` where all have one in hand."""
+        return min((heap[0][0] for heap in (self.hard, self.soft) if heap), default=inf)
+
+
 class SpanQueues:
     """One queue for each span that has tickets waiting; whoever is due first is taken first.
 
-    Tickets with equal dues are taken in the order in which they came, and behind all others those that have
-    an answer to fall back on when their deadline strikes.
+    Behind all others are those that have an answer to fall back on when their deadline strikes.
 
     Source: Liu et al. 1991, "Algorithms for scheduling imprecise computations": what must be done comes
     before what only makes a result better.
@@ -59,8 +108,7 @@ class SpanQueues:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._queues: dict[SpanKey, list[tuple[bool, float, int, Entry]]] = {}
-        self._opened_s: dict[SpanKey, float] = {}
+        self._queues: dict[SpanKey, _Waiting] = {}
         self._order = count()
 
     def __len__(self) -> int:
@@ -70,47 +118,75 @@ class SpanQueues:
     def put(self, entry: Entry, now_s: float) -> None:
         """Enter the queue of the ticket's next span."""
         entry.ticket.enqueued_s = now_s
-        key = span_of(entry.ticket)
-        queue = self._queues.setdefault(key, [])
-        answered = entry.ticket.deadline_s is not None and entry.ticket.position > 0
-        # It went on because this launch fits its deadline: no time for company.
-        opened_s = -inf if answered else now_s
-        self._opened_s[key] = min(opened_s, self._opened_s.get(key, inf))
-        heappush(queue, (answered, entry.ticket.due_s, next(self._order), entry))
+        waiting = self._queues.setdefault(span_of(entry.ticket), _Waiting())
+        heap = waiting.heap(entry.ticket)
+        heappush(heap, (entry.ticket.due_s, next(self._order), entry))
+        # What only makes an answer better went on because this launch fits its deadline: no time for company.
+        waiting.opened_s = min(waiting.opened_s, -inf if heap is waiting.better else now_s)
 
-    def take(self, key: SpanKey, most: int, now_s: float) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
+    def take(
+        self, key: SpanKey, most: int, now_s: float, bound_s: float = 0.0
+    ) -> tuple[list[Entry], list[Ticket], list[Ticket]]:
         """Remove up to ``most`` runnable tickets of one span, those due first.
+
+        Args:
+            key: The span.
+            most: How many are wanted.
+            now_s: Monotonic seconds.
+            bound_s: Longest time that the launch will take; who has an answer must not be late because of it.
 
         Returns:
             The runnable entries, and the cancelled and the expired tickets met on the way.
         """
-        queue = self._queues[key]
+        waiting = self._queues[key]
         runnable: list[Entry] = []
         cancelled: list[Ticket] = []
         expired: list[Ticket] = []
-        while queue and len(runnable) < most:
-            entry = heappop(queue)[-1]
+        while len(runnable) < most and (heap := waiting.following(now_s)):
+            needed_s = bound_s if heap is waiting.better else 0.0
+            entry = heappop(heap)[-1]
             ticket = entry.ticket
             if ticket.cancelled:
                 cancelled.append(ticket)
-            elif ticket.deadline_s is not None and now_s >= ticket.deadline_s:
+            elif ticket.deadline_s is not None and now_s + needed_s >= ticket.deadline_s:
                 expired.append(ticket)
             else:
                 runnable.append(entry)
-        if queue:
-            self._opened_s[key] = min(entry.ticket.enqueued_s for *_, entry in queue)
-        else:
-            del self._queues[key], self._opened_s[key]
+        self._close(key)
         return runnable, cancelled, expired
+
+    def drop_late(self, now_s: float) -> list[Ticket]:
+        """Remove tickets with an answer in hand whose deadline has struck: nobody takes them otherwise."""
+        late: list[Ticket] = []
+        for key, waiting in list(self._queues.items()):
+            before = len(late)
+            while waiting.better and _is_late(waiting.better[0][-1].ticket, now_s):
+                late.append(heappop(waiting.better)[-1].ticket)
+            if len(late) > before:
+                self._close(key)
+        return late
+
+    def _close(self, key: SpanKey) -> None:
+        """Find out anew since when the rest of a queue waits; forget it if it is empty."""
+        waiting = self._queues[key]
+        if not waiting:
+            del self._queues[key]
+            return
+        since = (entry.ticket.enqueued_s for heap in (waiting.hard, waiting.soft) for *_, entry in heap)
+        waiting.opened_s = -inf if waiting.better else min(since)
 
     def views(self) -> list[SpanView]:
         """What is waiting, shallowest span first."""
-        views = []
-        for key, queue in self._queues.items():
-            answered, due_s, *_ = queue[0]
-            views.append(SpanView(key, len(queue), self._opened_s[key], inf if answered else due_s))
+        views = [
+            SpanView(key, len(waiting), waiting.opened_s, waiting.due_s)
+            for key, waiting in self._queues.items()
+        ]
         return sorted(views, key=lambda view: view.key.span)
 
     def waiting(self, key: SpanKey) -> int:
         """Tickets waiting for one span."""
         return len(self._queues.get(key, ()))
+
+
+def _is_late(ticket: Ticket, now_s: float) -> bool:
+    return ticket.cancelled or (ticket.deadline_s is not None and now_s >= ticket.deadline_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from service.engine.queue import SpanKey, SpanView
 
@@ -30,7 +31,8 @@ def choose(
     A span is due when its batch is full, when its oldest ticket has waited ``max_wait_s`` (the window opens
     at the first arrival), or when nobody is on the way who could join it. Of several due spans the one goes
     first whose tickets need their answers first; of those in equal need, the deepest: its tickets hold memory
-    and are closest to an answer.
+    and are closest to an answer. What only makes answers better never goes before somebody without one, who
+    then does not wait for company either.
 
     Args:
         views: Queues that are not empty, shallowest first.
@@ -46,6 +48,9 @@ def choose(
         if view.waiting >= max_batch or now_s >= full_s or not arriving:
             due.append(view)
         wake_at.append(full_s)
-    if due:
-        return Launch(min(due, key=lambda view: view.due_s).key)
-    return WaitUntil(min(wake_at, default=None))
+    if not due:
+        return WaitUntil(min(wake_at, default=None))
+    first = min(due, key=lambda view: view.due_s)
+    if first.due_s == inf:
+        first = min((view for view in views if view.due_s < inf), key=lambda view: view.due_s, default=first)
+    return Launch(first.key)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import count
-from math import ceil
 
 from model_store.policy import Policy, UnaffordableError
 from service.engine.loaded import LoadedModel
+from service.engine.sample import Sample
 from service.engine.ticket import Image, Prediction, Ticket
 
 
@@ -26,8 +25,7 @@ class Shadow:
         """Try ``policy`` on ``share`` (0..1) of the images that ``model`` answers."""
         self.policy, self.images, self.agreed, self.flops = policy, 0, 0, (0, 0)
         self.model = model.with_policy(policy)
-        self._every = ceil(1 / share)
-        self._count = count()
+        self._sample = Sample(share)
 
     def ticket(
         self, image: Image, mean: float | None, limit: float | None, live: Callable[[], Prediction | None]
@@ -40,7 +38,7 @@ class Shadow:
             limit: FLOPs that no image may exceed, or ``None``.
             live: What the policy in force answered, once it has.
         """
-        if next(self._count) % self._every:
+        if not self._sample.picks():
             return None
         try:
             plan = self.model.plan(mean, limit, True)

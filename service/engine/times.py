@@ -6,6 +6,7 @@ which TCP waits for an acknowledgement.
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from model_store.nets.staged import Span
@@ -43,28 +44,38 @@ NO_TIME = LaunchTimes(0.0, 0.0, 0.0)
 """Of an image that no launch has seen yet."""
 
 
-class Estimate:
-    """Mean and deviation of one duration, moving."""
+FORGET_S = 10.0
+"""Age from which a measurement says nothing any more. Else one slow launch could keep all images from an
+exit for ever: where nobody goes, nothing is measured."""
 
-    __slots__ = ("_deviation", "_mean")
+
+class Estimate:
+    """Mean and deviation of one duration, moving. Moments are monotonic seconds."""
+
+    __slots__ = ("_deviation", "_mean", "noted_s")
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._mean = self._deviation = 0.0
+        self.noted_s = -inf
 
-    def note(self, seconds: float) -> None:
+    def note(self, seconds: float, now_s: float) -> None:
         """Enter one measurement."""
-        if self._mean == 0.0:
+        known, self.noted_s = self.knows(now_s), now_s
+        if not known:
             self._mean, self._deviation = seconds, seconds / 2
             return
         error = seconds - self._mean
         self._mean += MEAN_WEIGHT * error
         self._deviation += DEVIATION_WEIGHT * (abs(error) - self._deviation)
 
-    @property
-    def bound_s(self) -> float:
-        """Seconds that the next one hardly exceeds; 0 before the first."""
-        return self._mean + DEVIATIONS * self._deviation
+    def knows(self, now_s: float) -> bool:
+        """Whether anything was measured of late."""
+        return now_s - self.noted_s < FORGET_S
+
+    def bound_s(self, now_s: float) -> float:
+        """Seconds that the next one hardly exceeds; 0 where nothing is known."""
+        return self._mean + DEVIATIONS * self._deviation if self.knows(now_s) else 0.0
 
 
 class StageTimes:
@@ -74,14 +85,15 @@ class StageTimes:
         """Know nothing yet."""
         self._estimates: dict[Span, dict[int, Estimate]] = {}
 
-    def note(self, span: Span, images: int, seconds: float) -> None:
+    def note(self, span: Span, images: int, seconds: float, now_s: float) -> None:
         """Enter one launch."""
-        self._estimates.setdefault(span, {}).setdefault(images.bit_length(), Estimate()).note(seconds)
+        self._estimates.setdefault(span, {}).setdefault(images.bit_length(), Estimate()).note(seconds, now_s)
 
-    def bound_s(self, span: Span, images: int) -> float:
-        """Seconds that a launch of ``images`` hardly exceeds, by the nearest size; 0 before the first."""
-        sizes = self._estimates.get(span)
-        if not sizes:
+    def bound_s(self, span: Span, images: int, now_s: float) -> float:
+        """Seconds that a launch of ``images`` hardly exceeds, by the nearest size; 0 where none is known."""
+        sizes = self._estimates.get(span, {})
+        known = [size for size, estimate in sizes.items() if estimate.knows(now_s)]
+        if not known:
             return 0.0
         size = images.bit_length()
-        return sizes[min(sizes, key=lambda known: (abs(known - size), -known))].bound_s
+        return sizes[min(known, key=lambda other: (abs(other - size), -other))].bound_s(now_s)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import count
-from math import ceil, inf
+from math import inf
 
 from model_store.nets.staged import Features
 from model_store.policy import Plan, path_flops
+from service.engine.loaded import LoadedModel
 from service.engine.queue import Entry
+from service.engine.sample import Sample
 from service.engine.ticket import Prediction, Ticket
 from service.metrics import Metrics
 
@@ -26,23 +27,22 @@ class DriftWatch:
 
     def __init__(self, share: float, metrics: Metrics) -> None:
         """Re-check ``share`` (0..1) of the early leavers; 0 watches nothing."""
-        self._every = ceil(1 / share) if share > 0 else 0
-        self._count = count(1)
+        self._sample = Sample(share)
         self._metrics = metrics
-        self._agreed: dict[tuple[str, int], deque[bool]] = {}
+        self._agreed: dict[tuple[str, int], tuple[object, deque[bool]]] = {}
 
     def entry(self, ticket: Ticket, answer: Prediction, features: Features, row: int) -> Entry | None:
         """The rest of the way of an image that leaves with ``answer``, if it is one of the sample.
 
         Args:
-            ticket: Of the image, at the exit that it leaves by.
+            ticket: Of the image, at the exit that it leaves by because it is sure enough there.
             answer: Of that exit.
             features: What the launch returned for its batch.
             row: The image's row there.
         """
         model, k = ticket.model, ticket.plan.exits[ticket.position]
         early = ticket.finished is None and ticket.position + 1 < len(ticket.plan.exits)
-        if not (self._every and early) or next(self._count) % self._every:
+        if not early or not self._sample.picks():
             return None
         last = len(model.stages) - 1
         exits = (k, last)
@@ -50,17 +50,20 @@ class DriftWatch:
         kept = tuple(x[row : row + 1].clone() for x in features)
 
         def compare(full: Prediction) -> None:
-            self._enter(model.name, k + 1, full.classes[0] == answer.classes[0])
+            self._enter(model, k + 1, full.classes[0] == answer.classes[0])
 
         check = Ticket(model, plan, None, ticket.arrival_s, None, finished=compare)
         check.position = 1
         return Entry(check, kept, 0)
 
-    def _enter(self, model: str, exit_: int, agrees: bool) -> None:
-        window = self._agreed.setdefault((model, exit_), deque(maxlen=WINDOW))
+    def _enter(self, model: LoadedModel, exit_: int, agrees: bool) -> None:
+        place, policy = (model.name, exit_), (model.key, model.policy.id)
+        if self._agreed.get(place, (None,))[0] != policy:  # others are no measure for this one
+            self._agreed[place] = (policy, deque(maxlen=WINDOW))
+        _, window = self._agreed[place]
         window.append(agrees)
-        self._metrics.exit_agreement.labels(model, str(exit_)).set(_share(window))
-        self._metrics.rechecks.labels(model, str(exit_)).inc()
+        self._metrics.exit_agreement.labels(model.name, str(exit_)).set(_share(window))
+        self._metrics.rechecks.labels(model.name, str(exit_)).inc()
 
 
 def _share(flags: Sequence[bool]) -> float:

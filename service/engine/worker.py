@@ -108,6 +108,7 @@ class Worker:
         with self._wake:
             while True:
                 now_s = self._clock()
+                self._forget(self._queues.drop_late(now_s))  # the event loop has answered them
                 decision = choose(
                     self._queues.views(),
                     now_s=now_s,
@@ -124,18 +125,30 @@ class Worker:
                     return key, self._background.take(key, self._max_batch, now_s)[0], []
                 self._wake.wait(None if decision.time_s is None else decision.time_s - now_s)
             key = decision.key
-            entries, cancelled, expired = self._queues.take(key, self._max_batch, now_s)
-            self._depth(key).dec(len(entries) + len(cancelled) + len(expired))
+            images = min(self._queues.waiting(key), self._max_batch)
+            bound_s = key.model.times.bound_s(key.span, images, now_s)
+            entries, cancelled, expired = self._queues.take(key, self._max_batch, now_s, bound_s)
+            self._depth(key).dec(len(entries))
+            self._forget(cancelled + expired)
         return key, entries, [(ticket, ticket.answer or Expired()) for ticket in expired]
+
+    def _forget(self, tickets: Sequence[Ticket]) -> None:
+        """Enter that tickets left their queues without a launch; what they had drawn for it goes back."""
+        for ticket in tickets:
+            self._depth(span_of(ticket)).dec()
+            if ticket.ledger is not None and ticket.position:
+                plan, k = ticket.plan, ticket.position
+                ticket.ledger.give_back(plan.budget or plan.allowed, plan.costs[k] - plan.costs[k - 1])
 
     def _launch(self, key: SpanKey, entries: list[Entry]) -> tuple[Delivery, list[Entry]]:
         """Run one batch through its span; returns who is finished and who goes on."""
         started_s = self._clock()
         try:
             features, table, times = self._compute(key, entries)
-            key.model.times.note(key.span, len(entries), times.total_s)
+            ended_s = started_s + times.total_s
+            key.model.times.note(key.span, len(entries), times.total_s, ended_s)
             self._observe(key, entries, started_s, times)
-            return decide(entries, features, table, started_s + times.total_s, self._watch)
+            return decide(entries, features, table, ended_s, self._watch)
         except Exception as error:  # whatever it is, the thread must live and nobody must wait for ever
             logger.exception(
                 "launch_failed", extra={"model": key.model.key, "span": str(key.span), "images": len(entries)}

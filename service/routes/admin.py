@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from model_store.policy import Policy
+from service.engine.shadow import Shadow
 from service.lifecycle import Slot
 from service.schemas import Problem
 from service.state import require_admin, service_of
 
+
+def loaded(request: Request) -> None:
+    """Let nobody pass before there are models."""
+    service_of(request).loaded()
+
+
 router = APIRouter(
     prefix="/admin/models",
     tags=["administration"],
-    dependencies=[Depends(require_admin)],
+    dependencies=[Depends(require_admin), Depends(loaded)],
     responses={status: {"model": Problem} for status in (400, 401, 403, 404, 503)},
 )
 
@@ -108,7 +113,7 @@ def _describe(slot: Slot) -> Policies:
     )
 
 
-def _trial(shadow: Any) -> Trial | None:
+def _trial(shadow: Shadow | None) -> Trial | None:
     if shadow is None:
         return None
     images = shadow.images

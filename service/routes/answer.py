@@ -97,11 +97,17 @@ async def answer(
             )
             model, plan = choice.model, choice.plan
             with _undone_if_unanswered(choice) as bill:
-                decoded = await asked.images(model.manifest.input)
+                async with _in_time(started_s, budget.deadline_ms):
+                    decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
                 async with paid(client, most_flops(plan, decoded), bill):
-                    submit = partial(engine.submit, permit=permit, passing=passing, whole=asked.whole)
-                    outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
+                    told = _Told(passing)
+                    submit = partial(engine.submit, permit=permit, passing=told.passing, whole=asked.whole)
+                    try:
+                        outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
+                    except ClientLeft:
+                        bill += told.flops[-1:]
+                        raise
                     bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
     except NoPermit as error:
         raise Overloaded(str(error), error.retry_after_s) from error
@@ -114,6 +120,41 @@ async def answer(
         "total": time.monotonic() - started_s,
     }
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
+
+
+class _Told:
+    """What a client has been told on the way to its answer, and must pay even if it then leaves.
+
+    Attributes:
+        flops: Spent up to each exit that it was told of.
+        passing: For the engine; ``None`` where nobody wants to know.
+    """
+
+    def __init__(self, passing: Callable[[LoadedModel, Prediction], None] | None) -> None:
+        """Tell ``passing``."""
+        self.flops: list[int] = []
+        self.passing = None if passing is None else self._pass
+        self._told = passing
+
+    def _pass(self, model: LoadedModel, prediction: Prediction) -> None:
+        assert self._told is not None
+        self.flops.append(prediction.flops)
+        self._told(model, prediction)
+
+
+@asynccontextmanager
+async def _in_time(started_s: float, deadline_ms: float | None) -> AsyncIterator[None]:
+    """Give up when the deadline strikes.
+
+    Raises:
+        DeadlineExceeded: It has.
+    """
+    left_s = None if deadline_ms is None else started_s + deadline_ms / 1000 - time.monotonic()
+    try:
+        async with asyncio.timeout(left_s):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded("the deadline passed before the image was decoded") from error
 
 
 def most_flops(plan: Plan, decoded: Decoded) -> float:

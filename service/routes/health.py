@@ -20,7 +20,7 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"model": Problem}})
 async def readyz(request: Request) -> dict[str, str]:
     """Models are loaded and warmed up by a real inference, and the server is not shutting down."""
-    service_of(request).loaded()
+    service_of(request).check_ready()
     return {"status": "ready"}
 
 

@@ -52,11 +52,6 @@ def server(small_store: SmallStore) -> Iterator[Server]:
         yield running
 
 
-def require_streams(server: Server) -> None:
-    if "/classify/stream" not in server.client.get("/openapi.json").json()["paths"]:
-        pytest.skip("this server has no /classify/stream")
-
-
 def test_both_clients_say_what_the_service_says(server: Server, png: Callable[[int], bytes]) -> None:
     async def ask() -> list[Answer]:
         async with AsyncClient(server.url) as client:
@@ -145,8 +140,6 @@ def test_requests_share_a_connection_refused_ones_too(server: Server, png: Calla
 
 
 def test_a_stream_ends_in_what_classify_says(server: Server, png: Callable[[int], bytes]) -> None:
-    require_streams(server)
-
     async def ask() -> list[int]:
         async with AsyncClient(server.url) as client:
             return [said.exit async for said in client.stream(png(1), limit="1G")]
@@ -185,7 +178,6 @@ def test_the_readmes_example_runs(
 def test_the_readmes_example_of_a_stream_runs(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    require_streams(server)
     monkeypatch.chdir(ROOT)
     exec(example(1, server.url), {})
     assert len(capsys.readouterr().out.splitlines()) >= 2

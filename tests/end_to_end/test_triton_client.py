@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -344,4 +345,4 @@ def test_the_readmes_example_runs(server: Server, capsys: pytest.CaptureFixture[
     code = code.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
     code = code.replace("tests/images", str(Path(__file__).parents[1] / "images"))
     exec(compile(code, "README.md", "exec"), {})
-    assert ":" in capsys.readouterr().out
+    assert re.search(r"\d\.\d{6}:\d+:\w+", capsys.readouterr().out)

@@ -12,7 +12,8 @@ from asking import Asynchronous, Blocking, Handler, Pieces, Time
 
 from service import client as api
 from service import errors
-from service.errors import ServiceError, problem
+from service.errors import ServiceError
+from service.problems import problem
 
 Ask = Blocking | Asynchronous
 

@@ -308,7 +308,11 @@ async def test_every_exit_on_the_way_is_told_to_who_wants_to_know(small_store: S
     assert [said.flops for said in told] + [answer.flops] == list(plan.costs)
 
 
-async def test_early_leavers_are_checked_when_there_is_nothing_else_to_do(small_store: SmallStore) -> None:
+async def test_early_leavers_are_checked_when_there_is_nothing_else_to_do(
+    small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "STEP", inf)  # nobody leaves because an account runs dry
+    monkeypatch.setattr(ledger, "RESERVE", inf)
     model = _torch_model(small_store)
     plan = model.plan(None, None, True)
     metrics = Metrics()

@@ -44,7 +44,7 @@ def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
     gone, late, good = ticket(cancelled=True), ticket(deadline_s=5.0), ticket(deadline_s=5.1)
     for each in (gone, late, good):
         queues.put(Entry(each, None, 0), 0.0)
-    taken, cancelled, expired = queues.take(FIRST, 1, 5.0)
+    taken, cancelled, expired = queues.take(FIRST, 2, 5.0)
     assert ([entry.ticket for entry in taken], cancelled, expired) == ([good], [gone], [late])
     assert queues.views() == [] and len(queues) == 0
 
@@ -77,3 +77,29 @@ def test_who_has_an_answer_in_hand_gives_way_to_who_needs_one() -> None:
     assert queues.views()[0].due_s == 5.0
     taken, _, _ = queues.take(SECOND, 1, 0.2)
     assert [entry.ticket for entry in taken] == [patient]
+    assert queues.views()[0].oldest_arrival_s == -inf  # it fitted its deadline: no time for company
+
+
+def test_who_has_an_answer_leaves_rather_than_be_late_or_stay_for_ever() -> None:
+    queues = SpanQueues()
+    in_time, too_late = (ticket(position=1, deadline_s=s, due_s=s) for s in (2.0, 1.0))
+    for each in (in_time, too_late):
+        queues.put(Entry(each, None, 0), 0.0)
+    taken, _, expired = queues.take(SECOND, 8, 0.5, bound_s=0.6)
+    assert ([entry.ticket for entry in taken], expired) == ([in_time], [too_late])
+    for number in range(100):
+        queues.put(Entry(ticket(position=1, deadline_s=1.0 + number, due_s=1.0), None, 0), 0.0)
+    queues.put(Entry(ticket(position=1, due_s=1.0), None, 0), 0.0)
+    assert len(queues.drop_late(50.5)) == 50 and len(queues) == 51
+    assert len(queues.drop_late(200.0)) == 50 and len(queues) == 1
+
+
+def test_overdue_tickets_and_deadlines_that_can_still_be_met_take_turns() -> None:
+    queues = SpanQueues()
+    for number in range(40):
+        queues.put(Entry(ticket(due_s=1.0), None, number), 0.0)
+    urgent = [ticket(deadline_s=9.0, due_s=9.0) for _ in range(4)]
+    for each in urgent:
+        queues.put(Entry(each, None, 0), 5.0)
+    taken, _, _ = queues.take(FIRST, 8, 5.0)
+    assert sum(entry.ticket in urgent for entry in taken) == 4 and len(taken) == 8

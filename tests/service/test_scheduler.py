@@ -1,5 +1,7 @@
 """The scheduler is a pure function: each rule of ``choose`` as a test."""
 
+from math import inf
+
 from model_store.nets.staged import Span
 from service.engine.queue import SpanKey, SpanView
 from service.engine.scheduler import Launch, WaitUntil, choose
@@ -51,3 +53,8 @@ def test_of_two_due_spans_the_one_whose_answers_are_needed_first_goes_first() ->
     assert choose(waiting, now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
     better_only = [SpanView(FIRST, 1, 9.0, due_s=10.4), SpanView(DEEP, 1, 9.0)]
     assert choose(better_only, now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
+
+
+def test_an_optional_launch_does_not_go_before_somebody_who_waits_for_company() -> None:
+    waiting = [SpanView(FIRST, 1, 10.0, due_s=10.4), SpanView(DEEP, 32, -inf)]
+    assert choose(waiting, now_s=10.0, max_batch=32, max_wait_s=0.002, arriving=2) == Launch(FIRST)

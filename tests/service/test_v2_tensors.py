@@ -38,7 +38,14 @@ def test_a_name_with_a_version_must_have_the_one_of_the_address(name: str, versi
 def test_classes_that_are_equally_probable_keep_the_order_of_classify() -> None:
     values = np.array([0.1, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
     prediction = Prediction(
-        (1, 7, 6, 5, 4), tuple(values[[1, 7, 6, 5, 4]].tolist()), 1, 1, 0.0, NO_TIME, False, values
+        classes=(1, 7, 6, 5, 4),
+        probabilities=tuple(values[[1, 7, 6, 5, 4]].tolist()),
+        exit=1,
+        flops=1,
+        queue_s=0.0,
+        times=NO_TIME,
+        decided_s=0.0,
+        distribution=values,
     )
     order = [1, 7, 6, 5, 4, 0, 2, 3]
     for count in range(1, 9):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,18 @@ from service.errors import InvalidRequest, TooLarge
 from service.headers import Budget
 from service.routes.v2.budgets import merged
 from service.routes.v2.images import files, pixels
-from service.routes.v2.wire import MAX_JSON_LISTS, MAX_JSON_VALUES, pack_bytes, parse, unpack_bytes
+from service.routes.v2.wire import MAX_JSON, pack_bytes, parse, unpack_bytes
 
 NATIVE = (32, 32, 3)
 PIXELS = random_images(2).transpose(0, 2, 3, 1)  # (2, 32, 32, 3)
 NONE = Budget(None, None, None)
+
+
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def body(**members: Any) -> bytes:
@@ -203,10 +211,41 @@ def test_bytes_that_do_not_fit_their_description_are_refused(
     assert told in refused(*content)
 
 
-def test_json_that_would_take_the_event_loop_too_long_is_too_large() -> None:
-    for text in (b"[1" + b",1" * (MAX_JSON_VALUES + 1) + b"]", b"[" * (MAX_JSON_LISTS + 1)):
-        with pytest.raises(TooLarge, match="binary"):
-            parse(text)
+@pytest.mark.parametrize("mark", MAX_JSON)
+def test_json_that_would_take_the_event_loop_too_long_is_too_large(mark: bytes) -> None:
+    with pytest.raises(TooLarge, match="binary"):
+        parse(b"[" + mark * (MAX_JSON[mark][0] + 1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"inputs":[' + b"0," * 2**20 + b"0]}",
+        b'{"inputs":[{"name":"image","datatype":"UINT8","shape":[' + b'"",' * 2**20 + b'""]}]}',
+        b'{"inputs":[],"outputs":[' + b"0," * 2**20 + b"0]}",
+    ],
+)
+def test_of_a_million_mistakes_one_is_told_at_once(content: bytes) -> None:
+    started_s = time.process_time()
+    with pytest.raises((InvalidRequest, TooLarge)):
+        parse(content)
+    assert time.process_time() - started_s < 1
+
+
+@pytest.mark.parametrize("name", ["flop_budget", "flop_limit", "deadline_ms", "timeout"])
+@pytest.mark.parametrize("value", [True, False, {}, nested(1000)], ids=lambda value: type(value).__name__)
+def test_a_parameter_that_is_no_number_is_refused_whatever_it_is(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name} is a number, not a"):
+        merged(NONE, {name: value})
+
+
+def test_a_size_that_is_no_number_is_refused_whatever_it_is() -> None:
+    size = b'"binary_data_size":' + b"[" * 1000 + b"]" * 1000
+    content = b'{"inputs":[{"name":"image","datatype":"UINT8","shape":[1],"parameters":{%s}}]}' % size
+    assert "binary_data_size is" in refused(content)
+
+
+def test_a_million_values_are_read() -> None:
     assert "values; shape" in refused(body(inputs=[tensor(data=[1] * 1_000_000)]))
 
 

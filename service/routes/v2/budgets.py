@@ -20,7 +20,8 @@ def merged(headers: Budget, parameters: Mapping[str, Any]) -> Budget:
     Raises:
         InvalidRequest: One is unusable, or two ways to say the same contradict each other.
     """
-    timeout_us = None if parameters.get("timeout") == 0 else _number(parameters, "timeout")
+    timeout = parameters.get("timeout")
+    timeout_us = None if timeout == 0 and timeout is not False else _number(parameters, "timeout")
     deadlines = {
         "X-Deadline-Ms": headers.deadline_ms,
         "deadline_ms": _number(parameters, "deadline_ms"),
@@ -37,6 +38,8 @@ def _number(parameters: Mapping[str, Any], name: str) -> float | None:
     value = parameters.get(name)
     if value is None:
         return None
+    if type(value) not in (int, float, str):
+        raise InvalidRequest(f"{name} is a number, not a {type(value).__name__}")
     try:
         return parse_number(str(value))  # through its text: one set of rules for headers and parameters
     except ValueError as error:

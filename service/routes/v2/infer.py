@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
 
 from service.errors import InvalidHeader
 from service.headers import RequestHeaders, quoted
@@ -15,6 +14,7 @@ from service.routes.answer import answer
 from service.routes.bodies import Asked, refuse_compressed
 from service.routes.documents import CLASSIFY
 from service.routes.v2.budgets import merged
+from service.routes.v2.errors import ProtocolError
 from service.routes.v2.images import images_of
 from service.routes.v2.models import pinned
 from service.routes.v2.outputs import JSON_BYTES, response
@@ -25,13 +25,6 @@ from service.state import Service
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 _NUMBER = re.compile("[0-9]{1,15}")
-
-
-class ProtocolError(BaseModel):
-    """Every answer below ``/v2`` that is not a success."""
-
-    error: str = Field(description="Names the value and the limit.")
-    code: str = Field(description="Stable name of the error, as everywhere in this service.")
 
 
 _BODY = InferBody.model_json_schema()

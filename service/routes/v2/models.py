@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from model_store.flops import direct_flops
 from service.engine.loaded import LoadedModel
 from service.routes.bodies import MAX_IMAGES
+from service.routes.v2.errors import answers
 from service.routes.v2.tensors import TensorSpec, input_of, outputs_of
 from service.state import Service, service_of
 
@@ -25,7 +26,7 @@ _TYPES = {
     "INT64": "TYPE_INT64",
 }
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=answers(404, 503))
 
 
 def pinned(name: str, version: str) -> str:

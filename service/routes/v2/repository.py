@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from model_store.store import StoreError
 from service.errors import InvalidRequest
 from service.headers import quoted
+from service.routes.v2.errors import answers
 from service.routes.v2.models import pinned
 from service.routes.v2.wire import invalid
 from service.state import Service, require_admin, service_of
@@ -35,7 +36,16 @@ class ControlBody(BaseModel, strict=True):
     parameters: dict[str, Any] | None = None
 
 
-@router.post("/index")
+def _documents(body: type[BaseModel], *statuses: int, header: bool = True) -> dict[str, Any]:
+    """What a route takes and may answer."""
+    schema = {"schema": body.model_json_schema()}
+    told: dict[str, Any] = {"requestBody": {"required": False, "content": {"application/json": schema}}}
+    if header:
+        told["parameters"] = [{"name": "X-Admin-Key", "in": "header", "schema": {"type": "string"}}]
+    return {"responses": answers(400, 413, 503, *statuses), "openapi_extra": told}
+
+
+@router.post("/index", **_documents(IndexBody, header=False))
 async def index(request: Request) -> list[dict[str, str]]:
     """Every version of every model in the store; with ``{"ready": true}`` what is loaded alone."""
     service = service_of(request)
@@ -53,7 +63,9 @@ async def index(request: Request) -> list[dict[str, str]]:
     ]
 
 
-@router.post("/models/{name}/load", dependencies=[Depends(require_admin)])
+@router.post(
+    "/models/{name}/load", dependencies=[Depends(require_admin)], **_documents(ControlBody, 401, 403)
+)
 async def load(request: Request, name: str) -> dict[str, Any]:
     """Load a model, ``name`` or ``name@version``, or load it anew; what serves now serves until then.
 
@@ -68,7 +80,9 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     return {"name": model.name, "version": str(model.manifest.version), "load": True}
 
 
-@router.post("/models/{name}/unload", dependencies=[Depends(require_admin)])
+@router.post(
+    "/models/{name}/unload", dependencies=[Depends(require_admin)], **_documents(ControlBody, 401, 403, 404)
+)
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Take a model away: all versions of ``name``, or ``name@version`` alone."""
     service, wanted = service_of(request), await _wanted(request, name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from service.routes.v2.errors import answers
 from service.state import service_of
 
 EXTENSIONS = (
@@ -35,8 +36,8 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses=answers(503))
 async def ready(request: Request) -> dict[str, bool]:
     """Models are loaded and warmed up, and the server is not shutting down; else 503."""
-    service_of(request).loaded()
+    service_of(request).check_ready()
     return {"ready": True}

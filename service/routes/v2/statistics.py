@@ -14,10 +14,11 @@ from fastapi import APIRouter, Request
 
 from service.engine.loaded import LoadedModel
 from service.engine.statistics import Computed
+from service.routes.v2.errors import answers
 from service.routes.v2.models import pinned
 from service.state import service_of
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=answers(404, 503))
 
 
 @router.get("/models/stats")

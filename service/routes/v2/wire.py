@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from service.errors import InvalidRequest, TooLarge
 from service.headers import quoted
@@ -20,9 +20,10 @@ _OUTPUTS = (PROBABILITIES, LABEL, EXIT, FLOPS)
 MAX_RANK = 4
 """Dimensions of the largest tensor: images, rows, columns, channels."""
 
-MAX_JSON_VALUES, MAX_JSON_LISTS = 2**20, 2**17
-"""Values and lists in a request's JSON: 6 images of 224x224 pixels flat, 2 nested. The event loop reads it,
-where a million numbers take 10 ms and a million lists a second. Binary tensors may fill the body."""
+MAX_JSON = {b",": (2**20, "values"), b"[": (2**17, "lists"), b"{": (2**6, "objects"), b":": (2**8, "members")}
+"""What a request's JSON may hold, by the mark that is counted: 6 images of 224x224 pixels flat, 2 nested. The
+event loop reads it, where a million numbers take 10 ms, and a million lists or objects a second and more.
+Binary tensors may fill the body."""
 
 
 class InputBody(BaseModel, strict=True):
@@ -30,7 +31,7 @@ class InputBody(BaseModel, strict=True):
 
     name: str = Field(description="image")
     datatype: str = Field(description="UINT8: pixels of the model's own size. BYTES: image files.")
-    shape: list[int] = Field(
+    shape: Annotated[list[int], FailFast()] = Field(
         description="[B, H, W, 3] or [B, 3, H, W]; of BYTES [B] or [B, 1]. B is 1 to 64."
     )
     parameters: dict[str, Any] | None = Field(None, description="binary_data_size, if the data follow.")
@@ -55,8 +56,8 @@ class InferBody(BaseModel, strict=True):
         description="flop_budget, flop_limit, deadline_ms: as the headers. timeout: a deadline in "
         "microseconds. binary_data_output: all outputs as bytes.",
     )
-    inputs: list[InputBody]
-    outputs: list[OutputBody] | None = Field(None, description="Without, all.")
+    inputs: Annotated[list[InputBody], FailFast()]
+    outputs: list[OutputBody] | None = Field(None, max_length=16, description="Without, all.")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def parse(body: bytes, json_bytes: int | None = None) -> InferRequest:
 
     Raises:
         InvalidRequest: It is not such a request; the detail names the place.
-        TooLarge: The JSON holds more than ``MAX_JSON_VALUES`` or ``MAX_JSON_LISTS``.
+        TooLarge: The JSON holds more than ``MAX_JSON`` allows.
     """
     if json_bytes is not None and json_bytes > len(body):
         raise InvalidRequest(
@@ -135,7 +136,7 @@ def parse(body: bytes, json_bytes: int | None = None) -> InferRequest:
 
 def _checked(text: bytes) -> InferBody:
     """The JSON of a request. It is counted before it is read."""
-    for mark, most, what in ((b",", MAX_JSON_VALUES, "values"), (b"[", MAX_JSON_LISTS, "lists")):
+    for mark, (most, what) in MAX_JSON.items():
         if (count := text.count(mark)) > most:
             raise TooLarge(f"JSON of {count} {what}; at most {most} are accepted, more as binary data")
     try:
@@ -199,8 +200,14 @@ def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A client's number or shape as details show it."""
-    return quoted(str(list(value[: MAX_RANK + 1]) if isinstance(value, list | tuple) else value))[1:-1]
+    """A client's number or shape as details show it; of anything else, and within a shape, its type."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value[: MAX_RANK + 1]))}]"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return quoted(str(value))[1:-1] if isinstance(value, int | float | str) else f"a {type(value).__name__}"
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
