@@ -11,6 +11,7 @@ from conftest import CLASSES, small_manifest, small_net, small_policy
 
 from model_store.policy import Policy
 from model_store.store import Store, StoreError
+from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -137,3 +138,57 @@ def test_an_administrators_key_is_kept_as_its_digest() -> None:
     assert Settings(admin_key_sha256=digest).admin_key_sha256 == digest
     with pytest.raises(ValueError, match="admin_key_sha256"):
         Settings(admin_key_sha256="secret")
+
+
+async def test_a_version_under_two_names_is_one_model(settings: Settings, store: Store) -> None:
+    lifecycle = await begun(settings)
+    await lifecycle.load("small@1")
+    policy = cheaper(lifecycle.slot("small").model.policy)
+    await lifecycle.set_policy("small", policy)
+    assert {model.policy.id for model in lifecycle.registry.models.values()} == {policy.id}
+    await lifecycle.unload("small@1")
+    assert not lifecycle.registry.models
+
+
+async def test_a_mended_artifact_has_no_reason_any_more(settings: Settings, store: Store) -> None:
+    lifecycle = await begun(settings)
+    publish(store, 2)
+    weights = store.root / "small" / "2" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + b"?")
+    with pytest.raises(StoreError):
+        await lifecycle.load("small@2")
+    assert [bool(listed.reason) for listed in lifecycle.index()] == [False, True]
+    weights.write_bytes(good)
+    await lifecycle.load("small")
+    assert [(listed.loaded, listed.reason) for listed in lifecycle.index()] == [(False, ""), (True, "")]
+
+
+async def test_a_policy_that_no_budget_can_meet_is_refused(settings: Settings, store: Store) -> None:
+    lifecycle = await begun(settings)
+    in_force = lifecycle.slot("small").model.policy
+    worthless = Policy.model_validate({**in_force.model_dump(), "default_flops": 1.0})
+    with pytest.raises(InvalidRequest, match="cheapest exit"):
+        await lifecycle.set_policy("small", worthless)
+    with pytest.raises(InvalidRequest, match="cheapest exit"):
+        await lifecycle.set_shadow("small", worthless)
+    assert lifecycle.slot("small").model.policy is in_force
+
+
+async def test_a_debt_outlives_a_reload(settings: Settings, store: Store) -> None:
+    lifecycle = await begun(settings)
+    model = lifecycle.slot("small").model
+    plan = model.plan(model.stages[0].block * 1.5, None, True)
+    account = model.ledger(plan)
+    assert account is not None
+    account.balance = -3.0
+    after = await lifecycle.load("small")
+    assert after is not model and after.ledger(plan) is account
+    assert Shadow(after, cheaper(after.policy), 1.0).model.ledger(plan) is not account
+
+
+@pytest.mark.parametrize("wanted", ["small@", "small@x", "small@1@1"])
+async def test_what_is_no_version_is_none(settings: Settings, wanted: str) -> None:
+    lifecycle = await begun(settings)
+    with pytest.raises(StoreError, match="name@version"):
+        await lifecycle.load(wanted)
