@@ -15,13 +15,16 @@ from torch import nn
 from torch.nn.utils import prune
 
 from model_store import nets
+from model_store.flops import count_stages, dense_flops
 from model_store.manifest import Manifest
 from model_store.nets.resnet import Residual, SqueezeExcitation
 from model_store.nets.staged import StagedNet
 from model_store.training.recipe import Recipe
 
-ROUND_TO = 8
-"""Channels that are left are a multiple of this: what vector units compute at once."""
+ROUND_TO = 16
+"""Channels that are left are a multiple of this: what vector units compute at once. With multiples of 8, a
+SE-ResNet-18 of half the width without 31 % of its FLOPs took 12-16 % less time, with these one without 29 %
+23-25 % less (OpenVINO, float32, batches of 8 to 128)."""
 
 TEACHER_WEIGHT = 0.7
 """As for the networks that are pruned."""
@@ -44,7 +47,7 @@ def prune_channels(
         net: A ``resnet`` with two convolutions a block.
         arguments: That built it.
         side: Height and width of its images, pixels.
-        share: Of the parameters to remove; at least so many go.
+        share: Of the parameters and of the FLOPs to remove; at least so many go of both.
 
     Returns:
         The smaller network with the weights that are left, and the arguments that build it.
@@ -57,23 +60,31 @@ def prune_channels(
     blocks = [module for module in net.modules() if isinstance(module, Residual)]
     if net.stages != 1 or not blocks or arguments.get("kind", "basic") != "basic":
         raise ValueError("channels can be pruned of the network resnet with basic blocks only")
-    whole, low, high = parameters(net), 0.0, 1.0
+    whole, low, high = _sizes(net, side), 0.0, 1.0
     best: StagedNet | None = None
     for _ in range(STEPS):
         ratio = (low + high) / 2
         candidate = _without_channels(net, side, ratio)
-        if parameters(candidate) <= (1 - share) * whole:
+        if all(
+            after <= (1 - share) * before
+            for after, before in zip(_sizes(candidate, side), whole, strict=True)
+        ):
             best, high = candidate, ratio
         else:
             low = ratio
     if best is None:
         raise ValueError(
-            f"{share:.0%} of the parameters cannot be pruned in multiples of {ROUND_TO} channels"
+            f"{share:.0%} of parameters and FLOPs cannot be pruned in multiples of {ROUND_TO} channels"
         )
     left = {**arguments, **_widths(best)}
     pruned = nets.build("resnet", left)
     pruned.load_state_dict(best.state_dict())
     return pruned.eval(), left
+
+
+def _sizes(net: StagedNet, side: int) -> tuple[int, int]:
+    """Parameters, and FLOPs of one image."""
+    return parameters(net), dense_flops(count_stages(net, side, side))[-1]
 
 
 def _without_channels(net: StagedNet, side: int, ratio: float) -> StagedNet:
@@ -88,7 +99,7 @@ def _without_channels(net: StagedNet, side: int, ratio: float) -> StagedNet:
         candidate,
         torch.zeros(1, 3, side, side),
         importance=torch_pruning.importance.MagnitudeImportance(p=1),
-        # Rounded to the nearest multiple here: the library rounds down, and leaves 24 of 32 for any ratio.
+        # Rounded to the nearest multiple here: the library rounds down, and leaves 16 of 32 for any ratio.
         pruning_ratio_dict={
             module: 1 - _left(module.out_channels, ratio) / module.out_channels
             for module in candidate.modules()

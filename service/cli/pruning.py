@@ -34,8 +34,8 @@ def prune(
     share: Annotated[
         float,
         typer.Option(
-            help="Of the parameters to remove; of the convolutions' weights if --unstructured. 0: only "
-            "fine-tune, to compare."
+            help="Of parameters and FLOPs to remove, at least; of the convolutions' weights if "
+            "--unstructured. 0: only fine-tune, to compare."
         ),
     ] = 0.27,
     unstructured: Annotated[

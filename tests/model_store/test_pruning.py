@@ -65,14 +65,14 @@ def test_the_smallest_weights_of_all_layers_go_and_the_others_stay() -> None:
     assert threshold <= smallest_kept
 
 
-def test_about_as_many_flops_go_as_parameters() -> None:
+def test_of_parameters_and_flops_at_least_the_share_goes_in_whole_vectors() -> None:
     arguments = {"num_classes": 10, "small_input": True, "width": 0.5, "squeeze_excitation": True}
     whole = nets.build("resnet", arguments).eval()
     pruned, left = prune_channels(whole, arguments, 32, 0.27)
     flops, flops_left = (dense_flops(count_stages(net, 32, 32))[-1] for net in (whole, pruned))
-    assert 0.65 <= parameters(pruned) / parameters(whole) <= 0.73
+    assert 0.60 <= parameters(pruned) / parameters(whole) <= 0.73
     assert 0.65 <= flops_left / flops <= 0.73
-    assert all(channels % 8 == 0 for channels in (*left["streams"], *left["inner"]))
+    assert all(channels % 16 == 0 for channels in (*left["streams"], *left["inner"]))
 
 
 def test_a_teacher_sets_the_target_of_fine_tuning_if_one_is_named() -> None:
