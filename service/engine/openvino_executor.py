@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
 from model_store.nets.staged import Features, Span, StagedNet, fold_batch_norm
 from model_store.preprocess import InputSpec
-from service.engine.openvino_import import openvino, opset
+from service.engine.openvino_import import TorchScriptPythonDecoder, openvino, opset
 
 KERNELS_KEPT = 200
 """Kernels that a program keeps for the batch sizes it has met; the least recently used goes first.
@@ -117,16 +115,34 @@ class _Graph:
         return openvino.Model([results[port] for port in wanted], parameters, f"span-{span}")
 
 
+class _Traced:
+    """A traced graph where OpenVINO's decoder looks for one."""
+
+    def __init__(self, graph: torch.Graph) -> None:
+        self.inlined_graph = graph
+
+
+def _traced(net: nn.Module, example: Tensor) -> _Traced:
+    """The graph of ``net`` with its weights as constants.
+
+    ``torch.jit.trace`` takes the same steps, but keeps the graph in a table for as long as the process lives,
+    30 MB each time that a model is loaded; and of a module it scripts each of its hundreds of parts.
+    """
+    names = torch.jit._trace._create_interpreter_name_lookup_fn()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        graph, _ = torch._C._create_graph_by_tracing(
+            lambda images: net(images), (example,), names, True, False, None, ["images"]
+        )
+    torch._C._jit_pass_inline(graph)
+    return _Traced(graph)
+
+
 def _convert(net: StagedNet, spec: InputSpec) -> _Graph:
     trace = _Trace(fold_batch_norm(net), spec).eval().requires_grad_(False)
     example = torch.zeros(2, 3, spec.height, spec.width, dtype=torch.uint8)
-    with torch.inference_mode(), warnings.catch_warnings():
-        # Torch would rather export; the converter takes both, and exporting takes far longer. Traced
-        # here because the converter would trace twice more, to check.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # As a function: of a module torch would first script each of its hundreds of parts.
-        scripted = torch.jit.trace(lambda images: trace(images), (example,), check_trace=False)  # type: ignore[no-untyped-call]
-    model = openvino.convert_model(scripted, example_input=(example,))
+    model = openvino.convert_model(
+        TorchScriptPythonDecoder(_traced(trace, example), example_input=(example,))
+    )
     model.reshape([-1, 3, spec.height, spec.width])
     ports: list[list[int]] = []
     shapes: list[list[torch.Size]] = []

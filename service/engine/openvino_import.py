@@ -13,5 +13,6 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes th
 
 import openvino  # noqa: E402
 import openvino.opset13 as opset  # noqa: E402
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
 
-__all__ = ["openvino", "opset"]
+__all__ = ["TorchScriptPythonDecoder", "openvino", "opset"]

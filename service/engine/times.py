@@ -44,7 +44,7 @@ NO_TIME = LaunchTimes(0.0, 0.0, 0.0)
 """Of an image that no launch has seen yet."""
 
 
-FORGET_S = 10.0
+FORGET_S = 1.0
 """Age from which a measurement says nothing any more. Else one slow launch could keep all images from an
 exit for ever: where nobody goes, nothing is measured."""
 
