@@ -89,6 +89,7 @@ def prune(
     command = f"exitramp prune {manifest.name}@{manifest.version} --data {Path(data).name} --share {share:g}"
     command += " --unstructured" if unstructured else ""
     command += f" --teacher {teacher}" if teacher else ""
+    command += f" --name {name}" if name else ""
     with progress() as show:
         train_epochs(run, split, show, None)
         if not run.accelerator.is_main_process:
