@@ -70,10 +70,11 @@ def prune(
     folder = runs / f"{wanted}-{share:g}"
     if already_published(folder):
         return
-    split = load_split(data)
     try:
         pruned, arguments = _pruned(artifact, share, unstructured)
         recipe = fine_tuning(manifest, arguments, epochs, keep_zeros=unstructured, teacher=teacher)
+        taught_by = teacher_of(recipe, runs)
+        split = load_split(data)  # last: it takes longest
         run = Run(
             recipe,
             split.train,
@@ -81,7 +82,7 @@ def prune(
             seed=seed,
             compile_net=compile_net,
             start=pruned,
-            teacher=teacher_of(recipe, runs),
+            teacher=taught_by,
         )
     except ValueError as error:
         raise Failure(str(error)) from error
@@ -89,6 +90,7 @@ def prune(
     command = f"exitramp prune {manifest.name}@{manifest.version} --data {Path(data).name} --share {share:g}"
     command += " --unstructured" if unstructured else ""
     command += f" --teacher {teacher}" if teacher else ""
+    command += f" --name {name}" if name else ""
     with progress() as show:
         train_epochs(run, split, show, None)
         if not run.accelerator.is_main_process:
