@@ -18,6 +18,9 @@ from service.state import Service
 
 logger = logging.getLogger(__name__)
 
+BACKLOG = 2048
+"""Connections that wait to be accepted, at most."""
+
 
 class Server(uvicorn.Server):
     """Uvicorn's server that sleeps when idle, and tells the application when it begins to drain."""
@@ -84,6 +87,7 @@ def serve(settings: Settings) -> str | None:
         server_header=False,
         date_header=False,  # see service.observe
         log_config=None,
+        backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
@@ -99,9 +103,10 @@ def serve(settings: Settings) -> str | None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind before anything slow starts, so that a taken port is one clear line."""
+    """Listen before anything slow starts: a taken port is one clear line, and who comes early waits."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    listener.listen(BACKLOG)
     return listener

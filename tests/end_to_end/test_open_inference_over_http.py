@@ -176,7 +176,7 @@ def test_models_are_loaded_and_unloaded_by_the_administrator_alone(tmp_path: Pat
         ready = server.client.post("/v2/repository/index", json={"ready": True}).json()
         assert ready == [{"name": "small", "version": "2", "state": "READY", "reason": ""}]
         client.unload_model("small", headers=ADMIN)
-        assert client.is_server_ready() and not client.is_model_ready("small")
+        assert not client.is_server_ready() and not client.is_model_ready("small")
         with pytest.raises(InferenceServerException) as caught:
             client.infer("small", [image])
         assert caught.value.status() == "404"

@@ -259,6 +259,15 @@ def test_a_file_that_is_no_image_fails_with_its_request(
         assert told(400, png(0), png(1), content, png(2)) == f"image[2]: {alone}"
 
 
+def test_a_raw_file_is_answered_as_by_classify(server: Server) -> None:
+    raw = {"Inference-Header-Content-Length": "0"}
+    answer = server.client.post("/v2/models/small/infer", content=png(0), headers=raw)
+    alone = server.client.post("/classify", content=png(0)).json()["predictions"][0]
+    outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    assert outputs["label"] == [alone["label"]] and outputs["exit"] == [alone["exit"]]
+    assert server.client.post("/v2/models/small/infer", content=b"", headers=raw).status_code == 415
+
+
 def test_every_error_below_v2_has_the_protocols_form(server: Server) -> None:
     answers = [
         server.client.get("/v2/nowhere"),

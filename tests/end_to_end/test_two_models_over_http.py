@@ -48,7 +48,7 @@ def settings_of(root: Path, executor: str = "torch") -> dict[str, str]:
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("two")
     publish_two(root)
-    with serving(settings_of(root, request.param)) as running:
+    with serving({**settings_of(root, request.param), "RECHECK_SHARE": "0"}) as running:
         yield running
 
 

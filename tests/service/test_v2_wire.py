@@ -118,6 +118,12 @@ def test_files_come_as_bytes_or_in_base64(shape: list[int]) -> None:
         assert files(parse(body(inputs=[tensor(datatype="BYTES", shape=shape, data=data)]))) == sent
 
 
+def test_a_body_without_any_json_is_one_file() -> None:
+    request = parse(b"\xff\xd8one", 0)
+    assert files(request) == [b"\xff\xd8one"]
+    assert [output.name for output in request.outputs] == ["probabilities", "label", "exit", "flops"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

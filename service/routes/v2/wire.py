@@ -107,6 +107,7 @@ def parse(body: bytes, json_bytes: int | None = None) -> InferRequest:
     Args:
         body: As received.
         json_bytes: How many bytes of it are JSON, from ``Inference-Header-Content-Length``; ``None``: all.
+            With 0 the body is one image file.
 
     Raises:
         InvalidRequest: It is not such a request; the detail names the place.
@@ -116,6 +117,9 @@ def parse(body: bytes, json_bytes: int | None = None) -> InferRequest:
         raise InvalidRequest(
             f"Inference-Header-Content-Length is {json_bytes}; the body has {len(body)} bytes"
         )
+    if json_bytes == 0:  # a raw binary request: the body is the one element of the only input
+        file = memoryview(pack_bytes([body]))
+        return InferRequest(None, {}, "BYTES", (1,), file, _wanted(None, {}))
     end = len(body) if json_bytes is None else json_bytes
     request = _checked(body[:end])
     if len(request.inputs) != 1:
