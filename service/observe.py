@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from email.utils import formatdate
+from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +23,7 @@ class Observed:
         """Wrap ``app``."""
         self._app, self._metrics = app, metrics
         self._second, self._text = 0, b""
+        self._ids = count(secrets.randbits(63))  # a call of the system for each would yield the interpreter
 
     def _date(self) -> bytes:
         """The Date header, made at most once a second; uvicorn's needs a timer that never rests."""
@@ -37,7 +39,7 @@ class Observed:
             return
         started_s = time.perf_counter()
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = sent if valid_request_id(sent) else secrets.token_hex(8).encode()
+        request_id = sent if valid_request_id(sent) else b"%016x" % next(self._ids)
         scope[REQUEST_ID] = request_id.decode()
         code = "499"  # the client left before an answer began
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from types import FrameType
 
 import torch
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 """Connections that wait to be accepted, at most."""
+
+SWITCH_S = 0.001
+"""How long one thread keeps the interpreter while another wants it, seconds. With Python's own 5 ms the
+device waits so long for the event loop, several times a launch: 8 to 14 % fewer answers at three times the
+capacity."""
 
 
 class Server(uvicorn.Server):
@@ -69,6 +75,7 @@ def serve(settings: Settings) -> str | None:
     configure_logs(settings.log_level)
     # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
     torch.set_num_threads(1)
+    sys.setswitchinterval(SWITCH_S)
     failure: list[str] = []
 
     def on_failure(error: Exception) -> None:

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     threads: int = Field(
         0,
         ge=0,
-        description="Processor threads per launch; 0: all cores. Fewer leave room for decoding and HTTP.",
+        description="Processor threads per launch; 0: all cores but one, which is left for decoding and "
+        "HTTP.",
     )
     max_batch: int = Field(
         32,

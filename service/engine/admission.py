@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import exp
 
-from service.engine.brownout import HIGH, STEPS, Brownout
+from service.engine.brownout import STEPS, Brownout
 from service.metrics import Metrics
+
+ROOM = 0.5
+"""Share of the latency objective that those who are in may take. The rest is for what cannot be seen here:
+requests in sockets that nobody has read yet, and how long it takes until somebody does."""
 
 FADING_S = 1.0
 """Time over which answers count towards their rate: older ones fade."""
@@ -64,7 +68,9 @@ class Admission:
             NoPermit: ``max_in_flight`` requests are in already, or the budgets are at their floor and another
                 request could still not be answered in time.
         """
-        self._check_room(time.monotonic())
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
         self.in_flight += 1
         self._metrics.in_flight.set(self.in_flight)
         permit = Permit(self)
@@ -75,20 +81,28 @@ class Admission:
             self.in_flight -= 1
             self._metrics.in_flight.set(self.in_flight)
 
-    def answered(self) -> None:
-        """Count an answer."""
-        self._rate.note(time.monotonic())
+    def answered(self, waited_s: float) -> None:
+        """Count a request whose answer was not being computed for ``waited_s`` of the time since it came."""
+        now_s = time.monotonic()
+        self._rate.note(now_s)
+        self._brownout.observe(waited_s, now_s)
 
-    def _check_room(self, now_s: float) -> None:
-        drain_s = self._rate.drain_s(self.in_flight, now_s)
+    def refusal(self) -> NoPermit | None:
+        """Why nobody else is let in now, or ``None``."""
+        now_s = time.monotonic()
         if self.in_flight >= self._max_in_flight:
-            raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
-        if self._brownout.step(now_s) == STEPS and drain_s > 2 * HIGH * self._objective_s:
-            raise NoPermit(
-                f"even the cheapest answers come after {drain_s:.2f} s, later than the objective of "
-                f"{self._objective_s:g} s",
-                drain_s,
-            )
+            drain_s = self._rate.drain_s(self.in_flight, now_s)
+            return NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
+        if self._brownout.step(now_s) < STEPS:
+            return None
+        drain_s = self._rate.drain_s(self.in_flight, now_s)
+        if drain_s <= ROOM * self._objective_s:
+            return None
+        return NoPermit(
+            f"those before it take {drain_s:.2f} s even at the cheapest exit, too long for the objective of "
+            f"{self._objective_s:g} s",
+            drain_s,
+        )
 
 
 class AnswerRate:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from itertools import zip_longest
 
 from model_store.policy import Plan
 from service.engine.admission import Admission, Permit
@@ -14,7 +13,8 @@ from service.engine.brownout import Brownout
 from service.engine.decide import Delivery
 from service.engine.group import Group
 from service.engine.loaded import LoadedModel
-from service.engine.ticket import Expired, Image, LaunchError, Outcome, Passed, Prediction, Ticket
+from service.engine.submission import Submission, future_of
+from service.engine.ticket import Image, LaunchError, Passed, Prediction, Ticket
 from service.engine.times import Estimate
 from service.engine.watch import DriftWatch
 from service.engine.worker import Worker
@@ -151,81 +151,10 @@ class Engine:
         self._loop.call_soon_threadsafe(_deliver, delivery, time.monotonic(), self.way_back)
 
 
-class Submission:
-    """The images of one request on their way through the engine."""
-
-    def __init__(
-        self,
-        tickets: Sequence[Ticket],
-        deadline_s: float | None,
-        way_back: Estimate,
-        answered: Callable[[], None],
-    ) -> None:
-        """Watch over ``tickets``; measure how their answers get away, and tell ``answered`` of them."""
-        self._answered = answered
-        self._tickets = tickets
-        self._deadline_s = deadline_s
-        self._way_back: Estimate | None = way_back
-
-    def cancel(self) -> None:
-        """Give the images up; their places are free when the next batch is formed."""
-        for ticket in self._tickets:
-            ticket.cancelled = True
-            _future(ticket).cancel()
-
-    async def outcomes(self) -> list[Outcome]:
-        """Wait for all images; whatever ends the wait early gives them up.
-
-        Returns:
-            One outcome per image, in order: a ``Prediction``, or ``Expired``.
-
-        Raises:
-            LaunchError: The device failed; no image of the request is answered.
-            asyncio.CancelledError: The images were given up.
-        """
-        outcomes: list[Outcome] = []
-        try:
-            if self._deadline_s is None:
-                outcomes = await self._all()
-            else:
-                async with asyncio.timeout(self._deadline_s - time.monotonic()):
-                    outcomes = await self._all()
-        except TimeoutError:
-            self._way_back = None  # these answers have been waiting here
-            outcomes = [_best(ticket) for ticket in self._tickets]
-        finally:
-            self.cancel()  # changes nothing where the answers are there
-            self._count(outcomes)
-        return outcomes
-
-    def _count(self, outcomes: Sequence[Outcome]) -> None:
-        """Enter what became of the images; without outcomes all have failed."""
-        now_s = time.monotonic()
-        if any(isinstance(outcome, Prediction) for outcome in outcomes):
-            self._answered()
-        for ticket, outcome in zip_longest(self._tickets, outcomes):
-            seconds = now_s - ticket.arrival_s
-            if isinstance(outcome, Prediction):
-                ticket.model.statistics.note_answer(seconds, outcome.times)
-            else:
-                ticket.model.statistics.note_failure(seconds)
-
-    def answered(self, predictions: Sequence[Prediction]) -> None:
-        """Tell that the answer with ``predictions`` is about to be written."""
-        if self._way_back is not None and predictions:
-            now_s = time.monotonic()
-            self._way_back.note(now_s - max(prediction.decided_s for prediction in predictions), now_s)
-
-    async def _all(self) -> list[Outcome]:
-        if len(self._tickets) == 1:
-            return [await _future(self._tickets[0])]
-        return list(await asyncio.gather(*map(_future, self._tickets)))
-
-
 def _deliver(delivery: Delivery, handed_s: float, way_back: Estimate) -> None:
     now_s = time.monotonic()
     for ticket, outcome in delivery:
-        future = _future(ticket)
+        future = future_of(ticket)
         if future.done():  # the client has left, or its deadline struck
             way_back.note(now_s - handed_s, now_s)  # too late for this one: those behind it shall know
             continue
@@ -236,16 +165,3 @@ def _deliver(delivery: Delivery, handed_s: float, way_back: Estimate) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _future(ticket: Ticket) -> asyncio.Future[Outcome]:
-    assert ticket.future is not None, "background work is delivered to nobody"
-    return ticket.future
-
-
-def _best(ticket: Ticket) -> Outcome:
-    """What there is of an answer when the deadline strikes."""
-    future = _future(ticket)
-    if future.done() and not future.cancelled():
-        return future.result()
-    return ticket.answer or Expired()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class OpenVinoExecutor:
         Args:
             net: The network; a folded copy is taken.
             spec: Input size and normalisation.
-            threads: Processor threads per launch; 0 takes all cores.
+            threads: Processor threads per launch; 0 takes all cores but one.
         """
         self._core = openvino.Core()
         fast = {"BF16"} & set(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -39,7 +41,7 @@ class OpenVinoExecutor:
         self._config = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads or max(1, _cores() - 1),
             "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
         self._stages = net.stages
@@ -64,6 +66,11 @@ class OpenVinoExecutor:
         results = self._requests[span].infer(inputs, share_inputs=True, share_outputs=True)
         logits, *rest = (torch.from_numpy(results[port]) for port in range(len(results)))
         return tuple(rest), logits
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Trace(nn.Module):

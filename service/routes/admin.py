@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field
 
 from model_store.policy import Policy
 from service.engine.shadow import Shadow
-from service.lifecycle import Slot
 from service.schemas import Problem
+from service.slots import Slot
 from service.state import require_admin, service_of
 
 

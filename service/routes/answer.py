@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,13 +13,13 @@ from fastapi import Request
 
 from model_store.policy import Plan
 from service.engine.admission import NoPermit
-from service.engine.engine import Submission
 from service.engine.loaded import LoadedModel
+from service.engine.submission import Submission
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
 from service.family import Choice
 from service.headers import Budget, parse_headers
-from service.keys import Client
+from service.routes.billing import Told, most_flops, paid, undone_if_unanswered
 from service.routes.bodies import Decoded, Source, image_files
 from service.state import Service, service_of
 
@@ -96,12 +96,12 @@ async def answer(
                 shrunk=engine.shrunk,
             )
             model, plan = choice.model, choice.plan
-            with _undone_if_unanswered(choice) as bill:
+            with undone_if_unanswered(choice) as bill:
                 async with _in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
-                async with paid(client, most_flops(plan, decoded), bill):
-                    told = _Told(passing)
+                told, in_time = Told(passing), _in_time(started_s, budget.deadline_ms)
+                async with paid(client, most_flops(plan, decoded), bill, in_time):
                     submit = partial(engine.submit, permit=permit, passing=told.passing, whole=asked.whole)
                     try:
                         outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
@@ -113,33 +113,17 @@ async def answer(
         raise Overloaded(str(error), error.retry_after_s) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     _observe(service, model, plan, predictions, sum(bill))
-    seconds = {
-        "decode": decode_s,
-        "queue": max((prediction.queue_s for prediction in predictions), default=0.0),
-        "compute": max((prediction.compute_s for prediction in predictions), default=0.0),
-        "total": time.monotonic() - started_s,
-    }
+    seconds = _seconds(predictions, decode_s, time.monotonic() - started_s)
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
 
 
-class _Told:
-    """What a client has been told on the way to its answer, and must pay even if it then leaves.
-
-    Attributes:
-        flops: Spent up to each exit that it was told of.
-        passing: For the engine; ``None`` where nobody wants to know.
-    """
-
-    def __init__(self, passing: Callable[[LoadedModel, Prediction], None] | None) -> None:
-        """Tell ``passing``."""
-        self.flops: list[int] = []
-        self.passing = None if passing is None else self._pass
-        self._told = passing
-
-    def _pass(self, model: LoadedModel, prediction: Prediction) -> None:
-        assert self._told is not None
-        self.flops.append(prediction.flops)
-        self._told(model, prediction)
+def _seconds(predictions: list[Prediction], decode_s: float, total_s: float) -> dict[str, float]:
+    return {
+        "decode": decode_s,
+        "queue": max((prediction.queue_s for prediction in predictions), default=0.0),
+        "compute": max((prediction.compute_s for prediction in predictions), default=0.0),
+        "total": total_s,
+    }
 
 
 @asynccontextmanager
@@ -154,42 +138,7 @@ async def _in_time(started_s: float, deadline_ms: float | None) -> AsyncIterator
         async with asyncio.timeout(left_s):
             yield
     except TimeoutError as error:
-        raise DeadlineExceeded("the deadline passed before the image was decoded") from error
-
-
-def most_flops(plan: Plan, decoded: Decoded) -> float:
-    """FLOPs that the usable images can cost at most: several under a mean budget have an exact sum."""
-    images = sum(not isinstance(image, ServiceError) for image in decoded)
-    exact = images > 1 and plan.budget is not None
-    return images * (plan.allowed if exact else plan.costs[-1])
-
-
-@contextmanager
-def _undone_if_unanswered(choice: Choice) -> Iterator[list[int]]:
-    """A bill for the FLOPs of each answered image; with none on it, the choice is undone."""
-    bill: list[int] = []
-    try:
-        yield bill
-    finally:
-        if not bill:
-            choice.undo()
-
-
-@asynccontextmanager
-async def paid(client: Client | None, most: float, bill: Sequence[int]) -> AsyncIterator[None]:
-    """Reserve ``most`` FLOPs from the client's quota; however it ends, only what is on the bill is charged.
-
-    Raises:
-        QuotaExhausted: There is not so much left.
-    """
-    if client is None or client.bucket is None:
-        yield
-        return
-    reservation = await client.bucket.reserve(most, time.monotonic())
-    try:
-        yield
-    finally:
-        await client.bucket.settle(reservation, sum(bill), time.monotonic())
+        raise DeadlineExceeded("the deadline passed before the image was decoded and paid for") from error
 
 
 async def _outcomes(

@@ -259,7 +259,7 @@ def test_a_file_that_is_no_image_fails_with_its_request(
         assert told(400, png(0), png(1), content, png(2)) == f"image[2]: {alone}"
 
 
-def test_a_raw_file_is_answered_as_by_classify(server: Server) -> None:
+def test_a_raw_file_is_answered_as_by_classify(server: Server, png: Callable[[int], bytes]) -> None:
     raw = {"Inference-Header-Content-Length": "0"}
     answer = server.client.post("/v2/models/small/infer", content=png(0), headers=raw)
     alone = server.client.post("/classify", content=png(0)).json()["predictions"][0]

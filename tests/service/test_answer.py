@@ -12,7 +12,8 @@ from model_store.policy import Plan
 from service.errors import QuotaExhausted, UndecodableImage
 from service.keys import Client
 from service.quotas import Reservation
-from service.routes.answer import ClientLeft, most_flops, paid
+from service.routes.answer import ClientLeft
+from service.routes.billing import most_flops, paid
 from service.routes.bodies import Decoded
 
 IMAGE = np.zeros((3, 1, 1), np.uint8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,3 +194,14 @@ async def test_what_is_no_version_is_none(settings: Settings, wanted: str) -> No
     lifecycle = await begun(settings)
     with pytest.raises(StoreError, match="name@version"):
         await lifecycle.load(wanted)
+
+
+async def test_what_stays_is_not_looked_through_again_and_what_is_unloaded_is_gone(
+    settings: Settings, store: Store
+) -> None:
+    lifecycle = await begun(settings)
+    assert gc.get_freeze_count() > 50_000, "the collector would stop everything for 100 ms at a time"
+    model = weakref.ref(lifecycle.registry.models["small@1"])
+    await lifecycle.unload("small")
+    assert model() is None
+    gc.unfreeze()

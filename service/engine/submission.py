@@ -1,0 +1,98 @@
+"""The images of one request on their way through the engine, as their route sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+
+from service.engine.ticket import Expired, Outcome, Prediction, Ticket
+from service.engine.times import Estimate
+
+
+class Submission:
+    """The images of one request on their way through the engine."""
+
+    def __init__(
+        self,
+        tickets: Sequence[Ticket],
+        deadline_s: float | None,
+        way_back: Estimate,
+        answered: Callable[[float], None],
+    ) -> None:
+        """Watch over ``tickets``; measure how answers get away, and tell ``answered`` how images waited."""
+        self._answered = answered
+        self._tickets = tickets
+        self._deadline_s = deadline_s
+        self._way_back: Estimate | None = way_back
+
+    def cancel(self) -> None:
+        """Give the images up; their places are free when the next batch is formed."""
+        for ticket in self._tickets:
+            ticket.cancelled = True
+            future_of(ticket).cancel()
+
+    async def outcomes(self) -> list[Outcome]:
+        """Wait for all images; whatever ends the wait early gives them up.
+
+        Returns:
+            One outcome per image, in order: a ``Prediction``, or ``Expired``.
+
+        Raises:
+            LaunchError: The device failed; no image of the request is answered.
+            asyncio.CancelledError: The images were given up.
+        """
+        outcomes: list[Outcome] = []
+        try:
+            if self._deadline_s is None:
+                outcomes = await self._all()
+            else:
+                async with asyncio.timeout(self._deadline_s - time.monotonic()):
+                    outcomes = await self._all()
+        except TimeoutError:
+            self._way_back = None  # these answers have been waiting here
+            outcomes = [_best(ticket) for ticket in self._tickets]
+        finally:
+            self.cancel()  # changes nothing where the answers are there
+            self._count(outcomes)
+        return outcomes
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        """Enter what became of the images; without outcomes all have failed."""
+        now_s = time.monotonic()
+        waited_s: list[float] = []
+        for ticket, outcome in zip_longest(self._tickets, outcomes):
+            seconds = now_s - ticket.arrival_s
+            if isinstance(outcome, Prediction):
+                waited_s.append(seconds - outcome.compute_s)
+                ticket.model.statistics.note_answer(seconds, outcome.times)
+            else:
+                ticket.model.statistics.note_failure(seconds)
+        if waited_s:
+            self._answered(max(waited_s))
+
+    def answered(self, predictions: Sequence[Prediction]) -> None:
+        """Tell that the answer with ``predictions`` is about to be written."""
+        if self._way_back is not None and predictions:
+            now_s = time.monotonic()
+            self._way_back.note(now_s - max(prediction.decided_s for prediction in predictions), now_s)
+
+    async def _all(self) -> list[Outcome]:
+        if len(self._tickets) == 1:
+            return [await future_of(self._tickets[0])]
+        return list(await asyncio.gather(*map(future_of, self._tickets)))
+
+
+def future_of(ticket: Ticket) -> asyncio.Future[Outcome]:
+    """Where the outcome of a request's image goes."""
+    assert ticket.future is not None, "background work is delivered to nobody"
+    return ticket.future
+
+
+def _best(ticket: Ticket) -> Outcome:
+    """What there is of an answer when the deadline strikes."""
+    future = future_of(ticket)
+    if future.done() and not future.cancelled():
+        return future.result()
+    return ticket.answer or Expired()
