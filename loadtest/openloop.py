@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import uvloop
 from replay import command_line, read_rows
 
@@ -41,6 +42,8 @@ class Tally:
     exits: Counter[int] = field(default_factory=Counter)
     without_retry_after: int = 0
     behind_s: float = 0.0
+    model: str = ""
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 async def one(
@@ -61,6 +64,7 @@ async def one(
     tally.statuses[str(answer.status)] += 1
     if answer.status == 200:
         (prediction,) = body["predictions"]
+        tally.model = body["model"]
         tally.answered_s.append(seconds)
         tally.right += prediction["index"] == row[1]
         tally.degraded += prediction["degraded"]
@@ -100,12 +104,16 @@ async def run(options: argparse.Namespace, deadline_ms: str, rows: list[tuple[by
             task.add_done_callback(tasks.discard)
             due_s += chance.expovariate(options.rate)
         await asyncio.gather(*tasks)
+        if tally.model:
+            async with session.get(f"/models/{tally.model}") as answer:
+                tally.curve = (await answer.json())["curve"]
     return tally
 
 
 def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict[str, Any]:
     """What the report needs."""
     answered = len(tally.answered_s)
+    mean_flops = tally.flops / answered if answered else None
     told: dict[str, Any] = {
         "rate": options.rate,
         "seconds": options.seconds,
@@ -116,7 +124,8 @@ def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict
         "expired_ms": percentiles(tally.late_s),
         "accuracy": tally.right / answered if answered else None,
         "degraded": tally.degraded / answered if answered else None,
-        "mean_flops": tally.flops / answered if answered else None,
+        "mean_flops": mean_flops,
+        "calibrated_accuracy": promised(tally.curve, mean_flops),
         "exits": {str(k): tally.exits[k] for k in sorted(tally.exits)},
         "503_without_retry_after": tally.without_retry_after,
         "generator_behind_ms": round(1000 * tally.behind_s, 1),
@@ -125,6 +134,14 @@ def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict
         in_time = sum(seconds <= float(deadline_ms) / 1000 for seconds in tally.answered_s)
         told |= {"deadline_ms": float(deadline_ms), "in_time": in_time / told["sent"]}
     return told
+
+
+def promised(curve: Sequence[dict[str, float]], mean_flops: float | None) -> float | None:
+    """Held-out accuracy of the model that answered last, at ``mean_flops``."""
+    if not curve or mean_flops is None:
+        return None
+    points = [[point[name] for point in curve] for name in ("mean_flops", "accuracy")]
+    return float(np.interp(mean_flops, *points))
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:

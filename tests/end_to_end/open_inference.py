@@ -57,3 +57,22 @@ def parameters(result: triton.InferResult) -> dict[str, Any]:
     """Parameters of an answer."""
     found: dict[str, Any] = result.get_response()["parameters"]
     return found
+
+
+def states(client: triton.InferenceServerClient) -> dict[str, str]:
+    """State of each artifact in the store, by ``name@version``."""
+    return {
+        f"{entry['name']}@{entry['version']}": entry["state"] for entry in client.get_model_repository_index()
+    }
+
+
+def statistics_of(client: triton.InferenceServerClient, name: str = "", version: str = "") -> dict[str, Any]:
+    """Statistics of one version of a model."""
+    (statistics,) = client.get_inference_statistics(name, version)["model_stats"]
+    found: dict[str, Any] = statistics
+    return found
+
+
+def exits_of(server: Server) -> list[int]:
+    """FLOPs of the exits of the small model."""
+    return [spec["flops"] for spec in server.client.get("/models/small").json()["exits"]]

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from math import inf
 
 import numpy as np
 import pytest
 import torch
 from conftest import SmallStore, random_images
+from engines import BlockedExecutor, FailingExecutor, SlowExecutor, alone, classify, running
 
-from model_store import exits, ledger
-from model_store.nets.staged import Features, Span
-from model_store.policy import Plan, Policy
+from model_store import ledger
+from model_store.nets.staged import Span
+from model_store.policy import Plan
 from service.engine.admission import NoPermit
-from service.engine.engine import Engine
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.engine.openvino_executor import OpenVinoExecutor
-from service.engine.shadow import Shadow
 from service.engine.ticket import Expired, LaunchError, Prediction
-from service.metrics import Metrics
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
@@ -34,40 +29,6 @@ def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executo
     if request.param == "torch":
         return TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
     return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads=2)
-
-
-@asynccontextmanager
-async def running(max_in_flight: int = 512, max_batch: int = 8) -> AsyncIterator[Engine]:
-    engine = Engine(Metrics(), max_in_flight=max_in_flight, max_batch=max_batch, max_wait_s=0.001)
-    engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
-async def classify(
-    engine: Engine, model: LoadedModel, images: list[np.ndarray], plan: Plan, deadline_s: float | None = None
-) -> list[Prediction]:
-    with engine.admit() as permit:
-        return await engine.submit(model, images, plan, permit, deadline_s).outcomes()  # type: ignore[return-value]
-
-
-def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:
-    """Label, exit, FLOPs of the network run on one image by itself, and how close it came to a threshold."""
-    features: Features = (torch.from_numpy(image[None].copy()),)
-    distance = 1.0
-    for position, span in enumerate(plan.spans()):
-        features, logits = model.executor.run(span, features)
-        features = tuple(x.clone() for x in features)
-        row = exits.read(logits, model.policy.confidence)[0].tolist()
-        threshold = plan.thresholds[position]
-        if position + 1 < len(plan.exits):
-            distance = min(distance, abs(row[0] - threshold))
-        if row[0] >= threshold:
-            break
-    top = (len(row) - 1) // 2
-    return int(row[1 + top]), plan.exits[position] + 1, plan.costs[position], distance
 
 
 @pytest.mark.parametrize("max_batch", [1, 5, 32])
@@ -221,52 +182,6 @@ async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallSt
     assert blocked.images == 2
 
 
-def _torch_model(store: SmallStore) -> LoadedModel:
-    artifact = store.artifact
-    executor = TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
-    return LoadedModel(artifact.manifest, executor)
-
-
-class SlowExecutor(TorchExecutor):
-    """Sleeps in every launch, or in every one behind the span ``after``."""
-
-    def __init__(self, store: SmallStore, after: Span | None, seconds: float) -> None:
-        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
-        self._after, self._delay_s = after, seconds
-
-    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
-        if span != self._after:
-            time.sleep(self._delay_s)
-        return super().run(span, features)
-
-
-class BlockedExecutor(TorchExecutor):
-    """Counts the images of first spans; holds every launch until the gate opens."""
-
-    def __init__(self, store: SmallStore) -> None:
-        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
-        self.gate, self.images = threading.Event(), 0
-
-    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
-        if span.first == 0:
-            self.images += len(features[0])
-        assert self.gate.wait(30)
-        return super().run(span, features)
-
-
-class FailingExecutor(TorchExecutor):
-    """Returns NaN until it is mended."""
-
-    broken = True
-
-    def __init__(self, store: SmallStore) -> None:
-        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
-
-    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
-        features, logits = super().run(span, features)
-        return features, logits * float("nan") if self.broken else logits
-
-
 async def test_urgent_requests_overtake_those_that_can_wait(small_store: SmallStore) -> None:
     blocked = BlockedExecutor(small_store)
     model = LoadedModel(small_store.artifact.manifest, blocked)
@@ -290,70 +205,3 @@ async def test_urgent_requests_overtake_those_that_can_wait(small_store: SmallSt
         blocked.gate.set()
         await asyncio.gather(*tasks)
     assert order == ["first", "urgent", "relaxed", "late"]
-
-
-async def test_every_exit_on_the_way_is_told_to_who_wants_to_know(small_store: SmallStore) -> None:
-    model = _torch_model(small_store)
-    (image,) = random_images(1)
-    plan = model.plan(None, 1e12, False)
-    told: list[Prediction] = []
-    async with running() as engine:
-        with engine.admit() as permit:
-            submission = engine.submit(
-                model, [image], plan, permit, passing=lambda _, prediction: told.append(prediction)
-            )
-            (answer,) = await submission.outcomes()
-    assert isinstance(answer, Prediction)
-    assert [said.exit for said in told] + [answer.exit] == [k + 1 for k in plan.exits]
-    assert [said.flops for said in told] + [answer.flops] == list(plan.costs)
-
-
-async def test_early_leavers_are_checked_when_there_is_nothing_else_to_do(
-    small_store: SmallStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger, "STEP", inf)  # nobody leaves because an account runs dry
-    monkeypatch.setattr(ledger, "RESERVE", inf)
-    model = _torch_model(small_store)
-    plan = model.plan(None, None, True)
-    metrics = Metrics()
-    engine = Engine(
-        metrics, max_in_flight=512, max_batch=8, max_wait_s=0.001, recheck_share=1.0, objective_s=1.0
-    )
-    engine.start()
-    answers = [(await classify(engine, model, [image], plan))[0] for image in random_images(60, seed=4)]
-    while sum(_rechecks(metrics, k) for k in (1, 2, 3)) < sum(answer.exit < 4 for answer in answers):
-        await asyncio.sleep(0.01)
-    await engine.stop()
-    last = model.plan(None, 1e12, True)
-    exits = {answer.exit for answer in answers} - {4}
-    assert exits
-    for k in exits:
-        left = [i for i, answer in enumerate(answers) if answer.exit == k]
-        images = random_images(60, seed=4)
-        agree = [alone(model, images[i], last)[0] == answers[i].classes[0] for i in left]
-        shown = metrics.exit_agreement.labels("small", str(k))._value.get()  # type: ignore[attr-defined]
-        assert shown == pytest.approx(sum(agree) / len(agree))
-
-
-async def test_a_policy_on_trial_sees_the_same_images_and_answers_nobody(small_store: SmallStore) -> None:
-    model = _torch_model(small_store)
-    default = model.policy.default_flops * 1.2
-    richer = Policy.model_validate({**model.policy.model_dump(), "default_flops": default})
-    model.shadow = Shadow(model, richer, 0.5)
-    plan = model.plan(None, None, True)
-    async with running() as engine:
-        images = random_images(40, seed=5)
-        answers = []
-        for image in images:
-            with engine.admit() as permit:
-                answers += await engine.submit(model, [image], plan, permit).outcomes()
-        while model.shadow.images < 20:
-            await asyncio.sleep(0.01)
-    live, tried = model.shadow.flops
-    assert live == sum(answer.flops for answer in answers[::2])  # type: ignore[union-attr]
-    assert tried > live and 0 < model.shadow.agreed <= 20
-
-
-def _rechecks(metrics: Metrics, k: int) -> float:
-    value: float = metrics.rechecks.labels("small", str(k))._value.get()  # type: ignore[attr-defined]
-    return value

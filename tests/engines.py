@@ -1,0 +1,104 @@
+"""Engines, models and executors that tests of the engine share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import torch
+from conftest import SmallStore
+
+from model_store import exits
+from model_store.nets.staged import Features, Span
+from model_store.policy import Plan
+from service.engine.engine import Engine
+from service.engine.executors import TorchExecutor
+from service.engine.loaded import LoadedModel
+from service.engine.ticket import Prediction
+from service.metrics import Metrics
+
+
+@asynccontextmanager
+async def running(max_in_flight: int = 512, max_batch: int = 8) -> AsyncIterator[Engine]:
+    """An engine that is started, and stopped at the end."""
+    engine = Engine(Metrics(), max_in_flight=max_in_flight, max_batch=max_batch, max_wait_s=0.001)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def classify(
+    engine: Engine, model: LoadedModel, images: list[np.ndarray], plan: Plan, deadline_s: float | None = None
+) -> list[Prediction]:
+    """Answers of one request."""
+    with engine.admit() as permit:
+        return await engine.submit(model, images, plan, permit, deadline_s).outcomes()  # type: ignore[return-value]
+
+
+def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:
+    """Label, exit, FLOPs of the network run on one image by itself, and how close it came to a threshold."""
+    features: Features = (torch.from_numpy(image[None].copy()),)
+    distance = 1.0
+    for position, span in enumerate(plan.spans()):
+        features, logits = model.executor.run(span, features)
+        features = tuple(x.clone() for x in features)
+        row = exits.read(logits, model.policy.confidence)[0].tolist()
+        threshold = plan.thresholds[position]
+        if position + 1 < len(plan.exits):
+            distance = min(distance, abs(row[0] - threshold))
+        if row[0] >= threshold:
+            break
+    top = (len(row) - 1) // 2
+    return int(row[1 + top]), plan.exits[position] + 1, plan.costs[position], distance
+
+
+def torch_model(store: SmallStore) -> LoadedModel:
+    """The small model in eager torch."""
+    artifact = store.artifact
+    executor = TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
+    return LoadedModel(artifact.manifest, executor)
+
+
+class SlowExecutor(TorchExecutor):
+    """Sleeps in every launch, or in every one behind the span ``after``."""
+
+    def __init__(self, store: SmallStore, after: Span | None, seconds: float) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+        self._after, self._delay_s = after, seconds
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        if span != self._after:
+            time.sleep(self._delay_s)
+        return super().run(span, features)
+
+
+class BlockedExecutor(TorchExecutor):
+    """Counts the images of first spans; holds every launch until the gate opens."""
+
+    def __init__(self, store: SmallStore) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+        self.gate, self.images = threading.Event(), 0
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        if span.first == 0:
+            self.images += len(features[0])
+        assert self.gate.wait(30)
+        return super().run(span, features)
+
+
+class FailingExecutor(TorchExecutor):
+    """Returns NaN until it is mended."""
+
+    broken = True
+
+    def __init__(self, store: SmallStore) -> None:
+        super().__init__(store.artifact.net, store.artifact.manifest.input, torch.device("cpu"))
+
+    def run(self, span: Span, features: Features) -> tuple[Features, torch.Tensor]:
+        features, logits = super().run(span, features)
+        return features, logits * float("nan") if self.broken else logits
