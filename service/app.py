@@ -65,8 +65,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     failures = _handle_errors(app)
-    if "*" not in settings.trusted_hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    # What is added last comes first.
     app.add_middleware(
         Direct,
         service=service,
@@ -77,6 +76,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         },
         failures=failures,
     )
+    if "*" not in settings.trusted_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=service.metrics)
     return app

@@ -82,7 +82,7 @@ class Admission:
             self._metrics.in_flight.set(self.in_flight)
 
     def answered(self, waited_s: float) -> None:
-        """Count a request whose answer was not being computed for ``waited_s`` of the time since it came."""
+        """Count an answer that waited for ``waited_s`` seconds until the event loop took notice of it."""
         now_s = time.monotonic()
         self._rate.note(now_s)
         self._brownout.observe(waited_s, now_s)

@@ -18,7 +18,7 @@ the budgets shrink may still be there, and only be met by what they are now."""
 class Brownout:
     """How far budgets are shrunk now.
 
-    The worker's thread tells how long images waited for it, the event loop how long they waited in all.
+    The worker's thread tells how long images waited for it, the event loop how long their answers did.
     """
 
     def __init__(self, objective_s: float, enabled: bool = True) -> None:
@@ -28,10 +28,10 @@ class Brownout:
         self._changed_s = self._seen_s = self._strained_s = float("-inf")
 
     def observe(self, waited_s: float, now_s: float) -> None:
-        """Enter how long an image has waited, at most one step follows.
+        """Enter how long an image or an answer has waited, at most one step follows.
 
         Args:
-            waited_s: Seconds that it was not in a launch; of the longest waiting in a batch.
+            waited_s: Seconds; of the longest waiting in a batch.
             now_s: Monotonic seconds.
         """
         step, self._seen_s = self.step(now_s), now_s

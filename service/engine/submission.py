@@ -21,7 +21,7 @@ class Submission:
         way_back: Estimate,
         answered: Callable[[float], None],
     ) -> None:
-        """Watch over ``tickets``; measure how answers get away, and tell ``answered`` how images waited."""
+        """Watch over ``tickets``; measure how answers get away, and tell ``answered`` how long they lay."""
         self._answered = answered
         self._tickets = tickets
         self._deadline_s = deadline_s
@@ -61,16 +61,17 @@ class Submission:
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         """Enter what became of the images; without outcomes all have failed."""
         now_s = time.monotonic()
-        waited_s: list[float] = []
+        decided_s: list[float] = []
         for ticket, outcome in zip_longest(self._tickets, outcomes):
             seconds = now_s - ticket.arrival_s
             if isinstance(outcome, Prediction):
-                waited_s.append(seconds - outcome.compute_s)
+                decided_s.append(outcome.decided_s)
                 ticket.model.statistics.note_answer(seconds, outcome.times)
             else:
                 ticket.model.statistics.note_failure(seconds)
-        if waited_s:
-            self._answered(max(waited_s))
+        if decided_s:
+            # Under a deadline an answer may have been in hand for long.
+            self._answered(now_s - max(decided_s) if self._deadline_s is None else 0.0)
 
     def answered(self, predictions: Sequence[Prediction]) -> None:
         """Tell that the answer with ``predictions`` is about to be written."""
