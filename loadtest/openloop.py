@@ -137,7 +137,10 @@ def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict
 
 
 def promised(curve: Sequence[dict[str, float]], mean_flops: float | None) -> float | None:
-    """Held-out accuracy of the model that answered last, at ``mean_flops``."""
+    """Held-out accuracy of the model that answered last, at ``mean_flops``.
+
+    Where budgets varied that is a little more than they promised together: the curve bends down.
+    """
     if not curve or mean_flops is None:
         return None
     points = [[point[name] for point in curve] for name in ("mean_flops", "accuracy")]

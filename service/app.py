@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from service.direct import Direct, Failed
 from service.errors import (
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -68,7 +68,6 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     # What is added last comes first.
     app.add_middleware(
         Direct,
-        service=service,
         endpoints={
             "/classify": classify.classify,
             "/classify/stream": stream.stream,
@@ -126,16 +125,13 @@ def _handle_errors(app: FastAPI) -> dict[type[Exception], Failed]:
     async def on_invalid(request: Request, error: Exception) -> Response:
         return answer(request, InvalidRequest(str(error)))
 
-    async def on_failure(request: Request, error: Exception) -> Response:
-        return answer(request, InternalError())
-
     failures: dict[type[Exception], Failed] = {
         ServiceError: on_service_error,
         HTTPException: on_http_exception,
         ClientLeft: on_client_left,
+        ClientDisconnect: on_client_left,  # while it was sending
         RequestValidationError: on_invalid,
     }
     for kind, handler in failures.items():
         app.add_exception_handler(kind, handler)
-    app.add_exception_handler(Exception, on_failure)
     return failures

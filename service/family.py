@@ -11,12 +11,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import floor, log
 
 from model_store.flops import dense_flops, direct_flops
 from model_store.policy import AIM, Plan, UnaffordableError
-from service.engine.loaded import LEVEL, LoadedModel
+from service.engine.loaded import LEVEL, PLANS, LoadedModel
 from service.errors import BudgetTooSmall
 
 WORTH_MIXING = 0.0005
@@ -65,6 +64,10 @@ class Choice:
     degraded: bool = False
 
 
+Decision = tuple[tuple[LoadedModel, Plan], Turns | None]
+"""The best single model with its plan, and the turns that do better, if any."""
+
+
 class Family:
     """Models that share a task and its classes."""
 
@@ -75,7 +78,7 @@ class Family:
         self._budgets = [point.budget for point in self.hull]
         self._floor = min(point.budget for model in models for point in points(model))
         self._accounts: dict[int, float] = {}
-        self._decide = lru_cache(maxsize=4096)(self._decision)
+        self._decisions: dict[tuple[float | None, float | None, bool], Decision] = {}
 
     def resolve(
         self,
@@ -127,14 +130,18 @@ class Family:
         # Heads on the way are consulted to have an answer in hand, and cost.
         return Choice(model, model.plan(None, dense_flops(model.stages)[-1], patient))
 
-    def _decision(
-        self, mean: float | None, limit: float | None, patient: bool
-    ) -> tuple[tuple[LoadedModel, Plan], Turns | None]:
-        """The best single model, and the turns that do better, if any."""
+    def _decide(self, mean: float | None, limit: float | None, patient: bool) -> Decision:
+        """The best single model, and the turns that do better, if any; decided once."""
+        key = (mean, limit, patient)
+        if key in self._decisions:
+            return self._decisions[key]
         accuracy, model, plan = self._best_alone(mean, limit, patient)
         turns = None if mean is None or limit is not None else self._turns(mean)
         worth = turns is not None and turns.accuracy > accuracy + WORTH_MIXING
-        return (model, plan), turns if worth else None
+        if len(self._decisions) >= PLANS:
+            self._decisions.clear()
+        decision = self._decisions[key] = ((model, plan), turns if worth else None)
+        return decision
 
     def _best_alone(
         self, mean: float | None, limit: float | None, patient: bool

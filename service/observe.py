@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from email.utils import formatdate
@@ -9,11 +10,21 @@ from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import InternalError
 from service.headers import valid_request_id
 from service.metrics import Metrics
+from service.problems import problem
+
+logger = logging.getLogger(__name__)
 
 REQUEST_ID = "exitramp.request_id"
 """Key in the ASGI scope: the request's id, the client's own or a new one."""
+
+NO_ANSWER = "499"
+"""Status of a request whose client left before its answer began."""
+
+SPREAD = 0x9E3779B97F4A7C15
+"""An odd factor: numbers in a row have products that look like chance, and never twice the same."""
 
 
 class Observed:
@@ -32,6 +43,9 @@ class Observed:
             self._second, self._text = second, formatdate(second, usegmt=True).encode()
         return self._text
 
+    def _next_id(self) -> bytes:
+        return b"%016x" % (next(self._ids) * SPREAD % 2**64)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
@@ -39,9 +53,9 @@ class Observed:
             return
         started_s = time.perf_counter()
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = sent if valid_request_id(sent) else b"%016x" % next(self._ids)
+        request_id = sent if valid_request_id(sent) else self._next_id()
         scope[REQUEST_ID] = request_id.decode()
-        code = "499"  # the client left before an answer began
+        code = NO_ANSWER
 
         async def send_observed(message: Message) -> None:
             nonlocal code
@@ -53,6 +67,12 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_observed)
+        except Exception:  # a bug of ours or the device's: logged here, and an answer like any other
+            logger.exception("request_failed", extra={"request_id": scope[REQUEST_ID]})
+            if code != NO_ANSWER:
+                raise
+            answer = problem(InternalError(), scope[REQUEST_ID], scope["path"])
+            await answer(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, code).inc()

@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     threads: int = Field(
         0,
         ge=0,
-        description="Processor threads per launch; 0: all cores but one, which is left for decoding and "
-        "HTTP.",
+        description="Processor threads per launch of OpenVINO; 0: all cores but one, which is left for "
+        "decoding and HTTP. A container's share of the processor is not looked at: name it.",
     )
     max_batch: int = Field(
         32,

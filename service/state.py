@@ -12,7 +12,7 @@ from fastapi import Request
 
 from model_store.preprocess import ImageLimits
 from service.engine.engine import Engine
-from service.errors import Draining, Forbidden, NotReady, Overloaded, Unauthorized
+from service.errors import Draining, Forbidden, NotReady, Unauthorized
 from service.keys import Client, KeyRing, open_local
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -87,11 +87,6 @@ class Service:
         if self._engine is None:
             raise NotReady("the models are still being loaded", retry_after_s=2)
         return self.lifecycle.registry, self._engine
-
-    def refusal(self) -> Overloaded | None:
-        """Why a request with images could not be taken now for want of room, or ``None``."""
-        full = None if self._engine is None or self.draining else self._engine.admission.refusal()
-        return None if full is None else Overloaded(str(full), full.retry_after_s)
 
     def check_ready(self) -> None:
         """Do nothing if requests can be answered.

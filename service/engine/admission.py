@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import exp
+from math import exp, expm1
 
 from service.engine.brownout import STEPS, Brownout
 from service.metrics import Metrics
@@ -13,6 +13,10 @@ from service.metrics import Metrics
 ROOM = 0.5
 """Share of the latency objective that those who are in may take. The rest is for what cannot be seen here:
 requests in sockets that nobody has read yet, and how long it takes until somebody does."""
+
+SETTLING = 0.25
+"""Share of the objective for which budgets are at their floor before anybody is refused because of it: only
+then the rate of answers tells what the server can do."""
 
 FADING_S = 1.0
 """Time over which answers count towards their rate: older ones fade."""
@@ -58,19 +62,21 @@ class Admission:
         self.arriving = self.in_flight = 0
         self._max_in_flight, self._objective_s = max_in_flight, objective_s
         self._brownout, self._metrics = brownout, metrics
-        self._rate = AnswerRate()
+        self._rate = AnswerRate(time.monotonic())
+        self._floor_since_s: float | None = None
 
     @contextmanager
-    def admit(self) -> Iterator[Permit]:
+    def admit(self, patient: bool = True) -> Iterator[Permit]:
         """Hold room for one request, from before its body is decoded until its answer.
+
+        Args:
+            patient: Whether the latency objective is what its answer is due by, rather than a deadline.
 
         Raises:
             NoPermit: ``max_in_flight`` requests are in already, or the budgets are at their floor and another
-                request could still not be answered in time.
+                patient request could still not be answered in time.
         """
-        refusal = self.refusal()
-        if refusal is not None:
-            raise refusal
+        self._check_room(patient, time.monotonic())
         self.in_flight += 1
         self._metrics.in_flight.set(self.in_flight)
         permit = Permit(self)
@@ -87,30 +93,29 @@ class Admission:
         self._rate.note(now_s)
         self._brownout.observe(waited_s, now_s)
 
-    def refusal(self) -> NoPermit | None:
-        """Why nobody else is let in now, or ``None``."""
-        now_s = time.monotonic()
+    def _check_room(self, patient: bool, now_s: float) -> None:
+        if self._brownout.step(now_s) < STEPS:
+            self._floor_since_s = None
+        elif self._floor_since_s is None:
+            self._floor_since_s = now_s
+            self._rate = AnswerRate(now_s)
         if self.in_flight >= self._max_in_flight:
             drain_s = self._rate.drain_s(self.in_flight, now_s)
-            return NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
-        if self._brownout.step(now_s) < STEPS:
-            return None
-        drain_s = self._rate.drain_s(self.in_flight, now_s)
-        if drain_s <= ROOM * self._objective_s:
-            return None
-        return NoPermit(
-            f"those before it take {drain_s:.2f} s even at the cheapest exit, too long for the objective of "
-            f"{self._objective_s:g} s",
-            drain_s,
-        )
+            raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
+        if self._floor_since_s is None or now_s - self._floor_since_s < SETTLING * self._objective_s:
+            return
+        drain_s, room_s = self._rate.drain_s(self.in_flight, now_s), ROOM * self._objective_s
+        if patient and drain_s > room_s:
+            raise NoPermit(f"the requests before it take {drain_s:.2f} s, {room_s:g} s are allowed", drain_s)
 
 
 class AnswerRate:
-    """A fading count of answers."""
+    """A fading count of answers, from ``since_s`` on."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_s: float) -> None:
         """Start without any."""
-        self._value, self._seen_s = 0.0, 0.0
+        self._since_s = self._seen_s = since_s
+        self._value = 0.0
 
     def note(self, now_s: float) -> None:
         """Count one answer; ``now_s`` in monotonic seconds."""
@@ -118,8 +123,9 @@ class AnswerRate:
         self._seen_s = now_s
 
     def drain_s(self, waiting: int, now_s: float) -> float:
-        """Expected seconds until ``waiting`` images are answered; 0 where nobody can tell."""
-        rate = self._faded(now_s)
+        """Expected seconds until ``waiting`` requests are answered; 0 where nobody can tell."""
+        known = -expm1(-(now_s - self._since_s) / FADING_S)  # the share of an endless count that there can be
+        rate = self._faded(now_s) / known if known else 0.0
         return waiting / rate if rate >= 1 else 0.0
 
     def _faded(self, now_s: float) -> float:

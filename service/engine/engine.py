@@ -74,9 +74,9 @@ class Engine:
         """Answer what is queued, then end the worker."""
         await asyncio.to_thread(self._worker.stop)
 
-    def admit(self) -> AbstractContextManager[Permit]:
+    def admit(self, patient: bool = True) -> AbstractContextManager[Permit]:
         """See ``Admission.admit``."""
-        return self.admission.admit()
+        return self.admission.admit(patient)
 
     def submit(
         self,
@@ -141,8 +141,9 @@ class Engine:
                 due_s=due_s if deadline_s is None else min(deadline_s, due_s),
                 ledger=ledger,
                 group=group,
+                opens=i == 0,
             )
-            for image in images
+            for i, image in enumerate(images)
         ]
 
     def _hand_over(self, delivery: Delivery) -> None:

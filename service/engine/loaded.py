@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import floor, log
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,10 @@ LEVEL = 1.05
 """Ratio between neighbouring budget levels: budgets within 5 % share one account."""
 
 
+PLANS = 4096
+"""Plans that a model keeps; clients repeat a handful of budgets, but name them."""
+
+
 class LoadedModel:
     """One version of a model, ready to run."""
 
@@ -35,7 +38,7 @@ class LoadedModel:
         self.key = f"{manifest.name}@{manifest.version}"
         self.policy = manifest.policy
         self.stages = manifest.stages
-        self.plan = lru_cache(maxsize=4096)(self._plan)
+        self._plans: dict[tuple[float | None, float | None, bool], Plan] = {}
         self.times = StageTimes()
         self.statistics = ModelStatistics()
         self.shadow: Shadow | None = None
@@ -60,8 +63,8 @@ class LoadedModel:
         other.times, other.statistics, other._net = self.times, self.statistics, self._net
         return other
 
-    def _plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:
-        """The plan for a budget and a limit, cached.
+    def plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:
+        """The plan for a budget and a limit; made once.
 
         Args:
             mean: Mean FLOPs per image, or ``None``.
@@ -72,8 +75,16 @@ class LoadedModel:
         Raises:
             UnaffordableError: Budget or limit is below the cheapest exit.
         """
-        plan = make_plan(self.policy, self.stages, mean, limit)
-        return plan if patient or len(plan.exits) > 1 else stepwise(self.policy, self.stages, plan)
+        key = (mean, limit, patient)
+        # No lru_cache of a method: a model in a cycle would stay in memory until the next full collection.
+        if key not in self._plans:
+            plan = make_plan(self.policy, self.stages, mean, limit)
+            if not patient and len(plan.exits) == 1:
+                plan = stepwise(self.policy, self.stages, plan)
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return self._plans[key]
 
     def ledger(self, plan: Plan) -> Ledger | None:
         """The account of the plan's budget level, if it has a budget to hold."""

@@ -35,6 +35,7 @@ class Prediction:
         queue_s: Time in queues, seconds.
         times: Time in launches, shared with the batch.
         decided_s: When its exit was evaluated, monotonic seconds.
+        opens: Whether it is the first image of its request: the others wait for one another, too.
         degraded: Whether load made the answer cheaper than asked.
         distribution: Probabilities of all classes, float32 (num_classes,), if they were asked for.
     """
@@ -108,6 +109,7 @@ class Ticket:
     future: asyncio.Future[Outcome] | None
     deadline_s: float | None = None
     due_s: float = inf
+    opens: bool = True
     degraded: bool = False
     passing: Callable[[LoadedModel, Prediction], None] | None = None
     whole: bool = False

@@ -94,14 +94,22 @@ class Worker:
             self._wake.notify()
 
     def _run(self) -> None:
-        while (taken := self._next_batch()) is not None:
-            key, entries, done = taken
-            if entries:
-                finished, going = self._launch(key, entries)
-                done += finished
-                self._queue(going)
-            if done:
-                self._finish(done)
+        while self._turn():
+            pass  # what a turn has held is free while the next one waits, models that were unloaded included
+
+    def _turn(self) -> bool:
+        """Wait for a batch and run it; whether there was one."""
+        taken = self._next_batch()
+        if taken is None:
+            return False
+        key, entries, done = taken
+        if entries:
+            finished, going = self._launch(key, entries)
+            done += finished
+            self._queue(going)
+        if done:
+            self._finish(done)
+        return True
 
     def _next_batch(self) -> tuple[SpanKey, list[Entry], Delivery] | None:
         """Block until a span is due and take its batch; ``None`` once stopped and empty."""
@@ -199,9 +207,9 @@ class Worker:
         if entries[0].ticket.finished is not None:  # background and foreground are never in one batch
             return
         key.model.statistics.note_launch(len(entries), times)
-        if key.span.first == 0:
-            waited_s = max(ticket.queue_s for ticket, _, _ in entries)
-            self._brownout.observe(waited_s, started_s)
+        waits_s = [ticket.queue_s for ticket, _, _ in entries if ticket.opens and key.span.first == 0]
+        if waits_s:
+            self._brownout.observe(max(waits_s), self._clock())
 
     def _depth(self, key: SpanKey) -> Gauge:
         """What waits for a span of any version of that model."""

@@ -83,7 +83,7 @@ async def answer(
     client = service.authenticate(headers.api_key)
     registry, engine = service.loaded()
     try:
-        with engine.admit() as permit:
+        with engine.admit(patient=headers.budget.deadline_ms is None) as permit:
             asked = await source(request, headers, service)
             budget = asked.budget
             choice = registry.resolve(
@@ -100,7 +100,8 @@ async def answer(
                 async with _in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
-                told, in_time = Told(passing), _in_time(started_s, budget.deadline_ms)
+                told = Told(passing)
+                in_time = None if budget.deadline_ms is None else _in_time(started_s, budget.deadline_ms)
                 async with paid(client, most_flops(plan, decoded), bill, in_time):
                     submit = partial(engine.submit, permit=permit, passing=told.passing, whole=asked.whole)
                     try:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 
 from model_store.policy import Plan
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Prediction
-from service.errors import ServiceError
+from service.errors import QuotaExhausted, ServiceError
 from service.family import Choice
 from service.keys import Client
+from service.quotas import Bucket, Reservation
 from service.routes.bodies import Decoded
 
 
@@ -54,12 +56,36 @@ async def paid(
     if client is None or client.bucket is None:
         yield
         return
-    async with in_time or nullcontext():
+    if in_time is None:
         reservation = await client.bucket.reserve(most, time.monotonic())
+    else:
+        reservation = await _reserved(client.bucket, most, in_time)
     try:
         yield
     finally:
         await client.bucket.settle(reservation, sum(bill), time.monotonic())
+
+
+async def _reserved(bucket: Bucket, most: float, in_time: AbstractAsyncContextManager[None]) -> Reservation:
+    """Reserve within ``in_time``; what is granted too late is given back."""
+    reserving = asyncio.ensure_future(bucket.reserve(most, time.monotonic()))
+    try:
+        async with in_time:
+            return await asyncio.shield(reserving)
+    except BaseException:
+        if not reserving.done():
+            _LATE.add(giving_back := asyncio.ensure_future(_give_back(bucket, reserving)))
+            giving_back.add_done_callback(_LATE.discard)
+        raise
+
+
+_LATE: set[asyncio.Future[None]] = set()
+"""Reservations that are on their way to be given back: the event loop itself holds tasks only weakly."""
+
+
+async def _give_back(bucket: Bucket, reserving: asyncio.Future[Reservation]) -> None:
+    with suppress(QuotaExhausted):
+        await bucket.settle(await reserving, 0, time.monotonic())
 
 
 class Told:

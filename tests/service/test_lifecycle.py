@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, small_manifest, small_net, small_policy
+from conftest import CLASSES, random_images, small_manifest, small_net, small_policy
+from engines import classify, running
 
 from model_store.policy import Policy
 from model_store.store import Store, StoreError
@@ -18,6 +19,13 @@ from service.errors import InvalidRequest, UnknownModel
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> Iterator[None]:
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -196,12 +204,22 @@ async def test_what_is_no_version_is_none(settings: Settings, wanted: str) -> No
         await lifecycle.load(wanted)
 
 
-async def test_what_stays_is_not_looked_through_again_and_what_is_unloaded_is_gone(
-    settings: Settings, store: Store
-) -> None:
-    lifecycle = await begun(settings)
+async def test_what_stays_is_not_looked_through_again(settings: Settings) -> None:
+    assert gc.get_freeze_count() == 0
+    await begun(settings)
     assert gc.get_freeze_count() > 50_000, "the collector would stop everything for 100 ms at a time"
-    model = weakref.ref(lifecycle.registry.models["small@1"])
-    await lifecycle.unload("small")
-    assert model() is None
-    gc.unfreeze()
+
+
+@pytest.mark.parametrize("how", ["unloaded", "reloaded", "another policy"])
+async def test_a_model_that_has_answered_is_gone_once_it_is_not_served(settings: Settings, how: str) -> None:
+    async with running() as engine:
+        lifecycle = await begun(settings)
+        model = lifecycle.registry.models["small@1"]
+        choice = lifecycle.registry.resolve("small", 2e6, None, patient=True, single=True)
+        await classify(engine, model, list(random_images(3)), choice.plan)
+        gone = weakref.ref(model)
+        if how == "another policy":
+            await lifecycle.set_policy("small", cheaper(model.policy))
+        del model, choice
+        await (lifecycle.unload if how == "unloaded" else lifecycle.load)("small")
+        assert gone() is None
