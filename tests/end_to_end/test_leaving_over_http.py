@@ -55,3 +55,16 @@ def test_nothing_is_computed_for_clients_that_vanish_while_queued(
     assert total(server, "cancelled_total") == LEAVING
     assert total(server, r'batch_size_sum{model="small",stage="1(?:-\d+)?"}') == 64  # launched first spans
     assert total(server, "queue_depth") == 0 and total(server, "in_flight") == 0
+
+
+def test_a_client_that_leaves_while_it_sends_is_cancelled_and_no_error(server: Server) -> None:
+    cancelled = total(server, "cancelled_total")
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), address.port or 80)) as connection:
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+        while total(server, "in_flight") == 0:
+            time.sleep(0.01)
+    while total(server, "in_flight"):
+        time.sleep(0.01)
+    assert total(server, "cancelled_total") == cancelled + 1
+    assert total(server, 'requests_total{code="500",route="/classify"}') == 0

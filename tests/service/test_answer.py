@@ -105,3 +105,35 @@ async def test_a_refused_request_runs_nothing_and_settles_nothing() -> None:
 async def test_without_a_quota_nothing_is_asked(client: Client | None) -> None:
     async with paid(client, 1e300, []):
         pass
+
+
+class SlowAccount(Account):
+    """Grants what is asked, and says so when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says = asyncio.Event()
+
+    async def reserve(self, flops: float, now_s: float) -> Reservation:
+        reservation = await super().reserve(flops, now_s)
+        await self.says.wait()
+        return reservation
+
+
+async def test_what_is_granted_after_the_deadline_is_given_back() -> None:
+    account = SlowAccount()
+    with pytest.raises(TimeoutError):
+        async with paid(Client("a", account), 600, [], asyncio.timeout(0.01)):
+            pytest.fail("it ran")
+    assert account.entries == [("reserve", 600)]
+    account.says.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert account.entries == [("reserve", 600), ("settle", 0)]
+
+
+async def test_what_is_granted_in_time_runs() -> None:
+    account, bill = Account(), [100]
+    async with paid(Client("a", account), 600, bill, asyncio.timeout(10)):
+        pass
+    assert account.entries == [("reserve", 600), ("settle", 100)]
