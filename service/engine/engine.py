@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from math import inf
 
 from model_store.policy import Plan
 from service.engine.admission import Admission, Permit
@@ -107,12 +108,14 @@ class Engine:
             passing: Called on the event loop with what each earlier exit says of an image.
             whole: Whether the answers are to hold the probabilities of all classes.
         """
+        expires_s = inf if deadline_s is None else deadline_s
         if deadline_s is not None:
             now_s = time.monotonic()
             # At most half: whatever was measured, there must be time for an answer.
             deadline_s -= min(self.way_back.bound_s(now_s), max(0.0, (deadline_s - now_s) / 2))
         tickets = self._tickets(model, images, plan, deadline_s)
         for ticket in tickets:
+            ticket.expires_s = expires_s
             ticket.degraded, ticket.passing, ticket.whole = degraded, passing, whole
         if model.shadow is not None and len(tickets) == 1 and deadline_s is None and not degraded:
             (live,) = tickets

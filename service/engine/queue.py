@@ -143,12 +143,13 @@ class SpanQueues:
         cancelled: list[Ticket] = []
         expired: list[Ticket] = []
         while len(runnable) < most and (heap := waiting.following(now_s)):
-            needed_s = bound_s if heap is waiting.better else 0.0
             entry = heappop(heap)[-1]
             ticket = entry.ticket
+            deadline_s = ticket.deadline_s if heap is waiting.better else None
+            last_s = ticket.expires_s if deadline_s is None else deadline_s - bound_s
             if ticket.cancelled:
                 cancelled.append(ticket)
-            elif ticket.deadline_s is not None and now_s + needed_s >= ticket.deadline_s:
+            elif now_s >= last_s:
                 expired.append(ticket)
             else:
                 runnable.append(entry)

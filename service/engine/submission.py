@@ -48,15 +48,27 @@ class Submission:
             if self._deadline_s is None:
                 outcomes = await self._all()
             else:
-                async with asyncio.timeout(self._deadline_s - time.monotonic()):
-                    outcomes = await self._all()
-        except TimeoutError:
-            self._way_back = None  # these answers have been waiting here
-            outcomes = [_best(ticket) for ticket in self._tickets]
+                await self._until(self._deadline_s)
+                outcomes = [_best(ticket) for ticket in self._tickets]
         finally:
             self.cancel()  # changes nothing where the answers are there
             self._count(outcomes)
         return outcomes
+
+    async def _until(self, deadline_s: float) -> None:
+        """Wait for all images, and after ``deadline_s`` only for those that have no answer in hand yet."""
+        _, waiting = await asyncio.wait(
+            map(future_of, self._tickets), timeout=max(0.0, deadline_s - time.monotonic())
+        )
+        if not waiting:
+            return
+        self._way_back = None  # these answers have been waiting here
+        without = [
+            ticket for ticket in self._tickets if ticket.answer is None and not future_of(ticket).done()
+        ]
+        if without:
+            left_s = max(0.0, without[0].expires_s - time.monotonic())
+            await asyncio.wait(map(future_of, without), timeout=left_s)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         """Enter what became of the images; without outcomes all have failed."""
@@ -94,6 +106,4 @@ def future_of(ticket: Ticket) -> asyncio.Future[Outcome]:
 def _best(ticket: Ticket) -> Outcome:
     """What there is of an answer when the deadline strikes."""
     future = future_of(ticket)
-    if future.done() and not future.cancelled():
-        return future.result()
-    return ticket.answer or Expired()
+    return future.result() if future.done() else ticket.answer or Expired()

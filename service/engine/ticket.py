@@ -84,7 +84,8 @@ class Ticket:
         image: The decoded image; dropped once it has entered a batch.
         arrival_s: When it was submitted, monotonic seconds.
         future: Takes the outcome; only the event loop touches it. ``None`` in the background.
-        deadline_s: When the engine must have answered, or ``None``.
+        deadline_s: When it must leave with what it has, to be with the client in time, or ``None``.
+        expires_s: When an answer is of no use any more: until then, whoever has none may still get one.
         due_s: By when the answer should be there: the order within a span.
         degraded: Whether load made its plan cheaper than asked.
         passing: Called on the event loop with each earlier exit's answer, or ``None``.
@@ -108,6 +109,7 @@ class Ticket:
     arrival_s: float
     future: asyncio.Future[Outcome] | None
     deadline_s: float | None = None
+    expires_s: float = inf
     due_s: float = inf
     opens: bool = True
     degraded: bool = False

@@ -138,6 +138,16 @@ async def test_without_any_answer_at_the_deadline_the_image_has_expired(small_st
     assert isinstance(answers[0], Expired)
 
 
+async def test_whoever_has_no_answer_gets_one_until_the_deadline_itself(small_store: SmallStore) -> None:
+    model = LoadedModel(small_store.artifact.manifest, SlowExecutor(small_store, after=None, seconds=0.3))
+    async with running() as engine:
+        now_s = time.monotonic()
+        engine.way_back.note(10.0, now_s)  # so that half of the deadline is left for the way back
+        plan = model.plan(None, 1e12, False)
+        (answer,) = await classify(engine, model, list(random_images(1)), plan, now_s + 0.5)
+    assert isinstance(answer, Prediction) and answer.exit == 1
+
+
 async def test_a_failing_launch_fails_its_images_and_not_the_engine(small_store: SmallStore) -> None:
     failing = FailingExecutor(small_store)
     model = LoadedModel(small_store.artifact.manifest, failing)

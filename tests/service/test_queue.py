@@ -41,7 +41,7 @@ def test_the_oldest_are_taken_first_and_no_more_than_asked() -> None:
 
 def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
     queues = SpanQueues()
-    gone, late, good = ticket(cancelled=True), ticket(deadline_s=5.0), ticket(deadline_s=5.1)
+    gone, late, good = ticket(cancelled=True), ticket(expires_s=5.0), ticket(expires_s=5.1)
     for each in (gone, late, good):
         queues.put(Entry(each, None, 0), 0.0)
     taken, cancelled, expired = queues.take(FIRST, 2, 5.0)
