@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict
         "rate": options.rate,
         "seconds": options.seconds,
         "sent": sum(tally.statuses.values()),
+        "answered": answered,
         "statuses": dict(tally.statuses),
         "latency_ms": percentiles(tally.answered_s),
         "refusal_ms": percentiles(tally.refused_s),
@@ -156,26 +158,38 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 def draw(told: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy of the answers, and the share that came in time, against the deadline."""
+    """The share that came in time, and accuracy with its standard error, against the deadline."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 4.8), dpi=160, facecolor="white", layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(10.0, 4.2), dpi=160, facecolor="white", layout="constrained")
+    figure.suptitle(f"{told[0]['rate']:g} requests a second, at random times", x=0.01, ha="left", fontsize=10)
     deadlines = [one["deadline_ms"] for one in told]
-    curves = {
-        "answered in time": [one["in_time"] for one in told],
-        "accuracy of the answers": [one["accuracy"] for one in told],
+    panels = {
+        "answered in time, % of the requests": ("in_time", "sent", told),
+        "accuracy of the answers, %, where at least half had one": (
+            "accuracy",
+            "answered",
+            [one for one in told if 2 * one["answered"] >= one["sent"]],
+        ),
     }
-    for name, shares in curves.items():
-        axes.plot(deadlines, [100 * (share or 0.0) for share in shares], "o-", markersize=4, label=name)
-    axes.set_xscale("log")
-    axes.set_xticks(deadlines, [f"{deadline:g}" for deadline in deadlines], minor=False)
-    axes.minorticks_off()
-    axes.set(xlabel="deadline, ms", ylabel="%", ylim=(0, 101))
-    axes.set_title(f"{told[0]['rate']:g} requests a second, at random times", loc="left", fontsize=10)
-    axes.grid(color="#e4e7ea", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    for axes, (name, (share, count, shown)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        errors = [100 * sqrt(one[share] * (1 - one[share]) / one[count]) for one in shown]
+        axes.errorbar(
+            [one["deadline_ms"] for one in shown],
+            [100 * one[share] for one in shown],
+            errors,
+            fmt="o-",
+            color="#1b6ca8",
+            markersize=4,
+            capsize=3,
+        )
+        axes.set_xscale("log")
+        axes.set_xticks(deadlines, [f"{deadline:g}" for deadline in deadlines], minor=False)
+        axes.minorticks_off()
+        axes.set_xlabel("deadline, ms")
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.grid(color="#e4e7ea", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
