@@ -26,7 +26,7 @@ AIM = 0.993
 """Share of a mean budget that is spent; the rest is what the ledger's bound needs, see ``ledger``."""
 
 
-class PolicyEntry(BaseModel, frozen=True, extra="forbid"):
+class PolicyEntry(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """One point of the accuracy-FLOPs curve: what one price per FLOP leads to."""
 
     mean_flops: float = Field(gt=0, description="Mean FLOPs per image on the held-out rows.")
@@ -81,7 +81,7 @@ class PolicySegment(BaseModel, frozen=True, extra="forbid"):
         return lower, upper, (mean_flops - lower.mean_flops) / gap if gap > 0 else 0.0
 
 
-class Policy(BaseModel, frozen=True, extra="forbid"):
+class Policy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Calibrated answer to "which exits and thresholds for this budget?"."""
 
     confidence: Confidence = Field(description="Measure that the thresholds are in.")
@@ -226,19 +226,21 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
 def stepwise(policy: Policy, stages: Sequence[StageFlops], plan: Plan) -> Plan:
     """A single-exit plan with answers in hand on the way, for requests with a deadline.
 
-    The exits of the policy's richest segment are consulted as far as the plan's allowance pays for the path;
-    nothing leaves early because of its confidence.
+    Consulted are the exits of the policy's richest segment, as many as the plan's allowance pays for beside
+    the way to the last exit, and at least one: where that is too dear, the way ends earlier. Nothing leaves
+    early because of its confidence.
     """
-    exits = policy.segments[-1].exits
-    for segment in reversed(policy.segments):
-        exits = segment.exits
-        if len(exits) > 1:
-            break
-    path = path_flops(stages, [k - 1 for k in exits])
-    fitting = tuple(k - 1 for k, cost in zip(exits, path, strict=True) if cost <= plan.allowed)
-    if len(fitting) < 2:
-        return plan
-    return Plan(fitting, path[: len(fitting)], (*(inf,) * (len(fitting) - 1), -inf), None, plan.allowed, None)
+    several = [segment for segment in policy.segments if len(segment.exits) > 1]
+    richest = (several or policy.segments)[-1]
+    for last in range(plan.exits[-1], 0, -1):
+        before = [k - 1 for k in richest.exits if k - 1 < last]
+        while before:
+            exits = (*before, last)
+            path = path_flops(stages, exits)
+            if path[-1] <= plan.allowed:
+                return Plan(exits, path, (*(inf,) * len(before), -inf), None, plan.allowed, None)
+            before.pop()
+    return plan
 
 
 def _single_exit(direct: Sequence[int], cap: float, allowed: float) -> Plan:

@@ -65,20 +65,17 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     failures = _handle_errors(app)
+    endpoints = {
+        "/classify": classify.classify,
+        "/classify/stream": stream.stream,
+        "/explain": explain.explain,
+    }
     # What is added last comes first.
-    app.add_middleware(
-        Direct,
-        endpoints={
-            "/classify": classify.classify,
-            "/classify/stream": stream.stream,
-            "/explain": explain.explain,
-        },
-        failures=failures,
-    )
+    app.add_middleware(Direct, endpoints=endpoints, failures=failures)
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(Observed, metrics=service.metrics)
+    app.add_middleware(Observed, metrics=service.metrics, paths=endpoints)
     return app
 
 
@@ -104,7 +101,8 @@ def _handle_errors(app: FastAPI) -> dict[type[Exception], Failed]:
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        if error.status in (401, 429, 503) and request.method == "POST":  # probes are no rejected requests
+        probed = request.method == "GET" and error.status == 503  # probes are no rejected requests
+        if error.status in (401, 429, 503) and not probed:
             request.app.state.service.metrics.rejected.labels(error.code).inc()
         return answer(request, error)
 
@@ -123,7 +121,8 @@ def _handle_errors(app: FastAPI) -> dict[type[Exception], Failed]:
         return Response(status_code=499)  # nobody reads it; the metrics do
 
     async def on_invalid(request: Request, error: Exception) -> Response:
-        return answer(request, InvalidRequest(str(error)))
+        assert isinstance(error, RequestValidationError)
+        return answer(request, _told(error))
 
     failures: dict[type[Exception], Failed] = {
         ServiceError: on_service_error,
@@ -135,3 +134,12 @@ def _handle_errors(app: FastAPI) -> dict[type[Exception], Failed]:
     for kind, handler in failures.items():
         app.add_exception_handler(kind, handler)
     return failures
+
+
+def _told(error: RequestValidationError) -> InvalidRequest:
+    """The first mistake in a body and its place, and nothing of ours."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+    if first["type"] in ("model_attributes_type", "missing"):
+        place += " (is it JSON, sent with Content-Type: application/json?)"
+    return InvalidRequest(f"{place}: {first['msg']}")

@@ -115,7 +115,7 @@ class Metrics:
         )
         self.degraded = Counter(
             "exitramp_degraded_total",
-            "Answers made cheaper than asked because of load.",
+            "Answers under a default budget that load had made smaller.",
             model,
             registry=registry,
         )

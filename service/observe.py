@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Collection
 from email.utils import formatdate
 from itertools import count
 
@@ -30,9 +31,9 @@ SPREAD = 0x9E3779B97F4A7C15
 class Observed:
     """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        """Wrap ``app``."""
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str] = ()) -> None:
+        """Wrap ``app``; a request to one of ``paths`` is counted there even if no route has seen it."""
+        self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
         self._second, self._text = 0, b""
         self._ids = count(secrets.randbits(63))  # a call of the system for each would yield the interpreter
 
@@ -74,6 +75,7 @@ class Observed:
             answer = problem(InternalError(), scope[REQUEST_ID], scope["path"])
             await answer(scope, receive, send_observed)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            path = scope["path"] if scope["path"] in self._paths else "unmatched"
+            route = getattr(scope.get("route"), "path", path)
             self._metrics.requests.labels(route, code).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)

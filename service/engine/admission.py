@@ -57,10 +57,15 @@ class Admission:
         in_flight: Requests that are admitted and not yet answered.
     """
 
-    def __init__(self, max_in_flight: int, objective_s: float, brownout: Brownout, metrics: Metrics) -> None:
-        """Let ``max_in_flight`` requests in, and fewer where not even ``brownout`` holds the objective."""
+    def __init__(
+        self, max_in_flight: int, max_batch: int, objective_s: float, brownout: Brownout, metrics: Metrics
+    ) -> None:
+        """Let ``max_in_flight`` requests in, and fewer where not even ``brownout`` holds the objective.
+
+        Never fewer than ``max_batch``: one launch takes them all, so that it is no load that makes them wait.
+        """
         self.arriving = self.in_flight = 0
-        self._max_in_flight, self._objective_s = max_in_flight, objective_s
+        self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
         self._brownout, self._metrics = brownout, metrics
         self._rate = AnswerRate(time.monotonic())
         self._floor_since_s: float | None = None
@@ -105,7 +110,7 @@ class Admission:
         if self._floor_since_s is None or now_s - self._floor_since_s < SETTLING * self._objective_s:
             return
         drain_s, room_s = self._rate.drain_s(self.in_flight, now_s), ROOM * self._objective_s
-        if patient and drain_s > room_s:
+        if patient and drain_s > room_s and self.in_flight >= self._max_batch:
             raise NoPermit(f"the requests before it take {drain_s:.2f} s, {room_s:g} s are allowed", drain_s)
 
 

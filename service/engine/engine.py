@@ -48,7 +48,7 @@ class Engine:
             recheck_share: Share of early leavers that go on to the last exit when there is time.
         """
         self.brownout = Brownout(objective_s, brownout)
-        self.admission = Admission(max_in_flight, objective_s, self.brownout, metrics)
+        self.admission = Admission(max_in_flight, max_batch, objective_s, self.brownout, metrics)
         self.way_back = Estimate()  # from an exit's decision to the written answer
         self._objective_s = objective_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,6 +70,15 @@ class Engine:
     def shrunk(self, budget: float, floor: float) -> float:
         """What load leaves of a default budget now, see ``Brownout.shrunk``."""
         return self.brownout.shrunk(budget, floor, time.monotonic())
+
+    def is_patient(self, limit: float | None, deadline_ms: float | None) -> bool:
+        """Whether a request needs no answer in hand on its way.
+
+        That is so without a deadline, and under a limit also if it leaves more than twice the objective.
+        """
+        if deadline_ms is None:
+            return True
+        return limit is not None and deadline_ms / 1000 > 2 * self._objective_s
 
     async def stop(self) -> None:
         """Answer what is queued, then end the worker."""

@@ -90,7 +90,7 @@ async def answer(
                 asked.model,
                 budget.mean,
                 budget.limit,
-                patient=budget.deadline_ms is None and passing is None,
+                patient=passing is None and engine.is_patient(budget.limit, budget.deadline_ms),
                 single=asked.single,
                 anytime=budget.deadline_ms is not None,
                 shrunk=engine.shrunk,

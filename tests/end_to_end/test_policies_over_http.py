@@ -48,6 +48,8 @@ def test_another_policy_answers_at_once_and_the_old_one_can_come_back(
     assert answered_by() == own.id
     untyped = server.client.post(path, content=other.model_dump_json(), headers=KEY)
     assert (untyped.status_code, untyped.json()["code"]) == (400, "invalid_request")
+    assert "Content-Type: application/json" in untyped.json()["detail"]
+    assert "admin.py" not in untyped.text
     again = server.client.post(f"{path}/rollback", json={"revision": 9}, headers=KEY)
     assert (again.status_code, again.json()["code"]) == (400, "invalid_request")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from math import inf
 
 import pytest
@@ -92,6 +94,25 @@ def test_without_budget_or_limit_the_default_budget_holds() -> None:
 def test_with_a_deadline_a_limit_consults_exits_on_the_way_but_leaves_none_early() -> None:
     plan = stepwise(uniform_policy(), STAGES, make_plan(uniform_policy(), STAGES, None, 30))
     assert plan.exits == (0, 1) and plan.thresholds == (inf, -inf) and max(plan.costs) <= 30
+
+
+@pytest.mark.parametrize("limit", range(16, 80))
+def test_with_a_deadline_a_limit_goes_as_deep_as_it_pays_for_with_one_answer_on_the_way(limit: int) -> None:
+    policy, alone = uniform_policy(), make_plan(uniform_policy(), STAGES, None, limit)
+    plan = stepwise(policy, STAGES, alone)
+    assert plan.costs[-1] <= limit and plan.exits[-1] <= alone.exits[-1]
+    first = policy.segments[-1].exits[0] - 1
+    reachable = [k for k in range(first + 1, len(STAGES)) if path_flops(STAGES, (first, k))[-1] <= limit]
+    assert plan.exits[-1] == max(reachable, default=alone.exits[-1])
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_policy_holds_numbers_only(number: str) -> None:
+    text = uniform_policy().model_dump_json()
+    broken = re.sub(r'("thresholds":\[)[^,\]]+', rf"\g<1>{number}", text, count=1)
+    assert broken != text
+    with pytest.raises(ValueError, match="finite number"):
+        Policy.model_validate(json.loads(broken))
 
 
 def test_the_id_changes_with_the_content_only() -> None:

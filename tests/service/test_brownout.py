@@ -96,7 +96,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def loaded(clock: Clock, waited_s: float, seconds: float = 2.0, rate: int = 100) -> Admission:
     """After ``seconds`` with so many answers a second, each of which waited for so long."""
-    admission = Admission(1_000, 1.0, Brownout(1.0), Metrics())
+    admission = Admission(1_000, 8, 1.0, Brownout(1.0), Metrics())
     for _ in range(round(seconds * rate)):
         clock.now_s += 1 / rate
         admission.answered(waited_s)
@@ -126,6 +126,12 @@ def test_at_the_floor_only_those_who_can_be_answered_in_time_are_let_in(clock: C
     assert admission.in_flight == admission.arriving == 0
 
 
+def test_those_who_fit_into_one_launch_are_never_too_many(clock: Clock) -> None:
+    admission = loaded(clock, waited_s=1.0, rate=4)
+    with ExitStack() as stack:
+        assert enter(admission, stack, 100) == 8
+
+
 def test_short_of_the_floor_nobody_is_refused(clock: Clock) -> None:
     admission = loaded(clock, waited_s=(BEGIN + FULL) / 2)
     with ExitStack() as stack:
@@ -147,7 +153,7 @@ def test_what_was_answered_before_the_floor_was_reached_refuses_nobody(clock: Cl
 
 
 def test_without_brownout_the_number_of_permits_alone_refuses(clock: Clock) -> None:
-    admission = Admission(50, 0.01, Brownout(0.01, enabled=False), Metrics())
+    admission = Admission(50, 8, 0.01, Brownout(0.01, enabled=False), Metrics())
     for number in range(100):
         clock.now_s = number / 10
         admission.answered(0.0)

@@ -51,6 +51,12 @@ async def test_a_bug_is_an_answer_that_is_counted_and_tells_nothing(caplog: pyte
     assert "a secret of ours" in caplog.text
 
 
+async def test_what_is_refused_before_any_route_is_counted_where_it_was_sent() -> None:
+    metrics = Metrics()
+    await ask(Observed(sound, metrics, paths=["/x"]), [])
+    assert metrics.requests.labels("/x", "200")._value.get() == 1  # type: ignore[attr-defined]
+
+
 async def test_an_answer_that_breaks_off_is_left_to_the_server() -> None:
     metrics = Metrics()
     with pytest.raises(ZeroDivisionError):
