@@ -1,8 +1,8 @@
 """The short way to the routes that classify; plain ASGI.
 
 FastAPI describes these routes, and finds and calls all others. Its way to an endpoint (routing, dependencies,
-exit stacks) takes 150 µs of the event loop, five times as much as to refuse a request: at overload the loop
-would be busy with refusals and answer nobody.
+exit stacks) takes 120 µs of the event loop, twice as much as to refuse a request (58 instead of 176 µs on a
+Xeon at 2.3 GHz, n = 1,500): at overload the loop would be busy with refusals and answer nobody.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Family:
         Args:
             mean: Mean FLOPs per image, or ``None``.
             limit: FLOPs that no image may exceed, or ``None``.
-            patient: Whether there is no deadline.
+            patient: Whether no answer need be in hand on the way.
             single: Whether the request is about one image. Several are owed an exact sum, so that one model
                 answers them within their own budget.
             anytime: Whether, without budget and limit, time alone decides how deep an image gets.

@@ -69,8 +69,7 @@ class LoadedModel:
         Args:
             mean: Mean FLOPs per image, or ``None``.
             limit: FLOPs that no image may exceed, or ``None``.
-            patient: Whether there is no deadline; with one, exits on the way are consulted to have an answer
-                in hand.
+            patient: Whether no answer need be in hand on the way; else exits there are consulted to have one.
 
         Raises:
             UnaffordableError: Budget or limit is below the cheapest exit.

@@ -73,7 +73,8 @@ async def _reserved(bucket: Bucket, most: float, in_time: AbstractAsyncContextMa
         async with in_time:
             return await asyncio.shield(reserving)
     except BaseException:
-        if not reserving.done():
+        # It may also have been granted in the very moment.
+        if not reserving.done() or not (reserving.cancelled() or reserving.exception()):
             _LATE.add(giving_back := asyncio.ensure_future(_give_back(bucket, reserving)))
             giving_back.add_done_callback(_LATE.discard)
         raise

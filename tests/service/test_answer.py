@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 
 import numpy as np
@@ -130,6 +132,30 @@ async def test_what_is_granted_after_the_deadline_is_given_back() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert account.entries == [("reserve", 600), ("settle", 0)]
+
+
+async def test_what_is_granted_in_the_moment_of_the_deadline_is_given_back() -> None:
+    @asynccontextmanager
+    async def struck() -> AsyncIterator[None]:
+        yield
+        raise TimeoutError
+
+    account = Account()
+    with pytest.raises(TimeoutError):
+        async with paid(Client("a", account), 600, [], struck()):
+            pytest.fail("it ran")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert account.entries == [("reserve", 600), ("settle", 0)]
+
+
+async def test_a_refusal_under_a_deadline_settles_nothing() -> None:
+    account = Account(room=500)
+    with pytest.raises(QuotaExhausted):
+        async with paid(Client("a", account), 600, [], asyncio.timeout(10)):
+            pytest.fail("it ran")
+    await asyncio.sleep(0)
+    assert account.entries == []
 
 
 async def test_what_is_granted_in_time_runs() -> None:
