@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
+from service import VERSION
 from service.direct import Direct, Failed
 from service.errors import (
     InvalidRequest,
@@ -57,7 +58,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         title="exitramp",
         description="Image classification that spends only the compute it is allowed. "
         "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
-        version="0.1.0",
+        version=VERSION,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
         lifespan=lifespan,
     )
@@ -75,7 +76,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(Observed, metrics=service.metrics, paths=endpoints)
+    app.add_middleware(Observed, metrics=service.metrics, paths=endpoints, tracing=service.tracing)
     return app
 
 

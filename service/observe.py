@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from email.utils import formatdate
 from itertools import count
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,10 +17,16 @@ from service.headers import valid_request_id
 from service.metrics import Metrics
 from service.problems import problem
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "exitramp.request_id"
 """Key in the ASGI scope: the request's id, the client's own or a new one."""
+
+TRACE = "exitramp.trace"
+"""Key in the ASGI scope: the request's ``RequestTrace``, if it is traced."""
 
 NO_ANSWER = "499"
 """Status of a request whose client left before its answer began."""
@@ -31,9 +38,23 @@ SPREAD = 0x9E3779B97F4A7C15
 class Observed:
     """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str] = ()) -> None:
-        """Wrap ``app``; a request to one of ``paths`` is counted there even if no route has seen it."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: Collection[str] = (),
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: The application.
+            metrics: Where requests are counted and timed.
+            paths: Requests to them are counted there even if no route has seen them.
+            tracing: Traces requests.
+        """
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
+        self._tracing = tracing
         self._second, self._text = 0, b""
         self._ids = count(secrets.randbits(63))  # a call of the system for each would yield the interpreter
 
@@ -56,7 +77,10 @@ class Observed:
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = sent if valid_request_id(sent) else self._next_id()
         scope[REQUEST_ID] = request_id.decode()
-        code = NO_ANSWER
+        code, failure = NO_ANSWER, None
+        trace = None if self._tracing is None else self._tracing.begin(scope, scope[REQUEST_ID])
+        if trace is not None:
+            scope[TRACE] = trace
 
         async def send_observed(message: Message) -> None:
             nonlocal code
@@ -68,7 +92,8 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_observed)
-        except Exception:  # a bug of ours or the device's: logged here, and an answer like any other
+        except Exception as error:  # a bug of ours or the device's: logged here, and an answer like any other
+            failure = error
             logger.exception("request_failed", extra={"request_id": scope[REQUEST_ID]})
             if code != NO_ANSWER:
                 raise
@@ -76,6 +101,10 @@ class Observed:
             await answer(scope, receive, send_observed)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "unmatched"
-            route = getattr(scope.get("route"), "path", path)
+            route = str(getattr(scope.get("route"), "path", path))
             self._metrics.requests.labels(route, code).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)
+            seconds = time.perf_counter() - started_s
+            exemplar = None if trace is None else trace.exemplar
+            self._metrics.request_seconds.labels(route).observe(seconds, exemplar)
+            if trace is not None:
+                trace.end(scope["method"], route, code, failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, RedisDsn, field_validator
+from pydantic import Field, HttpUrl, RedisDsn, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.store import EMBEDDED
@@ -109,6 +109,19 @@ class Settings(BaseSettings):
         " a key's quota holds for all of them together, and each request under a quota makes two round trips "
         "there; without it every replica grants the whole quota.",
     )
+    otlp_endpoint: HttpUrl | None = Field(
+        None,
+        description="OpenTelemetry collector that takes traces over HTTP, e.g. http://10.0.0.6:4318; needs "
+        "the extra exitramp[tracing]. Each traced request costs processor time, see the README. Off costs "
+        "nothing.",
+    )
+    trace_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of requests that are traced, without a W3C trace context of their own. "
+        "Lowering it saves processor time and loses examples of what is rare.",
+    )
     trusted_hosts: tuple[str, ...] = Field(
         ("*",), description="Host headers that are answered; others get 400. * answers all."
     )
@@ -125,6 +138,18 @@ class Settings(BaseSettings):
     def _absolute(cls, folder: Path) -> Path:
         """Where it is, whatever becomes of the working directory."""
         return folder.absolute()
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _installed(cls, url: HttpUrl | None) -> HttpUrl | None:
+        """Refuse what only an extra can do, where that is not installed."""
+        if url is None:
+            return None
+        try:
+            import opentelemetry.exporter.otlp.proto.http  # noqa: F401
+        except ImportError as error:
+            raise ValueError("traces need OpenTelemetry: pip install 'exitramp[tracing]'") from error
+        return url
 
     @field_validator("redis_url")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from model_store.preprocess import ImageLimits
+from service import VERSION
 from service.engine.engine import Engine
 from service.errors import Draining, Forbidden, NotReady, Unauthorized
 from service.keys import Client, KeyRing, open_local
@@ -21,6 +23,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.shared_quotas import QuotaStore
+    from service.tracing import Tracing
 
 
 class Service:
@@ -43,6 +46,7 @@ class Service:
         self.drawers = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.drawing = 0  # explanations that wait for their picture, on the event loop alone
         self.lifecycle = Lifecycle(settings, self.metrics)
+        self.tracing = _tracing(settings)
         self._engine: Engine | None = None
 
     async def load(self) -> None:
@@ -74,6 +78,8 @@ class Service:
             await self.quota_store.close()
         for pool in (self.decoders, self.drawers):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def loaded(self) -> tuple[Registry, Engine]:
         """Registry and engine.
@@ -134,6 +140,15 @@ def _quota_store(settings: Settings, metrics: Metrics) -> QuotaStore | None:
     from service.shared_quotas import QuotaStore
 
     return QuotaStore(str(settings.redis_url), metrics.quota_store_up.labels("redis"))
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """What sends traces, if they are wanted."""
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import Tracing
+
+    return Tracing(str(settings.otlp_endpoint), settings.trace_share, VERSION)
 
 
 def service_of(request: Request) -> Service:

@@ -15,7 +15,7 @@ from service.engine.decide import Delivery
 from service.engine.group import Group
 from service.engine.loaded import LoadedModel
 from service.engine.submission import Submission, future_of
-from service.engine.ticket import Image, LaunchError, Passed, Prediction, Ticket
+from service.engine.ticket import Image, Launch, LaunchError, Passed, Prediction, Ticket
 from service.engine.times import Estimate
 from service.engine.watch import DriftWatch
 from service.engine.worker import Worker
@@ -100,6 +100,7 @@ class Engine:
         degraded: bool = False,
         passing: Callable[[LoadedModel, Prediction], None] | None = None,
         whole: bool = False,
+        trail: list[Launch] | None = None,
     ) -> Submission:
         """Queue the images of one request.
 
@@ -116,6 +117,7 @@ class Engine:
             degraded: Whether ``plan`` is cheaper than what was asked for.
             passing: Called on the event loop with what each earlier exit says of an image.
             whole: Whether the answers are to hold the probabilities of all classes.
+            trail: Takes the launches that the images are in.
         """
         expires_s = inf if deadline_s is None else deadline_s
         if deadline_s is not None:
@@ -126,6 +128,7 @@ class Engine:
         for ticket in tickets:
             ticket.expires_s = expires_s
             ticket.degraded, ticket.passing, ticket.whole = degraded, passing, whole
+            ticket.trail = trail
         if model.shadow is not None and len(tickets) == 1 and deadline_s is None and not degraded:
             (live,) = tickets
             live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 """A decoded image, uint8 (3, H, W)."""
+
+
+class Launch(NamedTuple):
+    """A launch as one of its images saw it, for traces; moments are monotonic seconds.
+
+    Attributes:
+        model: Name of the model.
+        stage: The span that was run, as metrics name it.
+        batch_size: Images in it.
+        queued_s: When the image entered the queue.
+        started_s: When the launch began.
+        times: Time it took.
+    """
+
+    model: str
+    stage: str
+    batch_size: int
+    queued_s: float
+    started_s: float
+    times: LaunchTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,7 @@ class Ticket:
         shadow: Ticket of the same image for another policy, which follows in the background, or ``None``.
         ledger: Account of its budget level, or ``None`` without a budget or in a group.
         group: The request's other images under one exact sum, or ``None``.
+        trail: Takes the launches that it is in, if its request is traced.
         cancelled: Set by the client's side; seen when the next batch is formed.
         position: Index into ``plan.exits`` of the exit it is on its way to.
         enqueued_s: When it entered its present queue.
@@ -119,6 +140,7 @@ class Ticket:
     shadow: Ticket | None = None
     ledger: Ledger | None = None
     group: Group | None = None
+    trail: list[Launch] | None = None
     cancelled: bool = False
     position: int = 0
     enqueued_s: float = 0.0

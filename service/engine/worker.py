@@ -16,7 +16,7 @@ from service.engine.brownout import Brownout
 from service.engine.decide import Delivery, decide
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
 from service.engine.scheduler import WaitUntil, choose
-from service.engine.ticket import Expired, LaunchError, Passed, Prediction, Ticket
+from service.engine.ticket import Expired, Launch, LaunchError, Passed, Prediction, Ticket
 from service.engine.times import LaunchTimes
 from service.engine.watch import DriftWatch
 from service.metrics import Metrics
@@ -202,6 +202,9 @@ class Worker:
         self._metrics.batch_size.labels(name, stage).observe(len(entries))
         self._metrics.flops.labels(name, "executed").inc(len(entries) * key.model.span_flops(key.span))
         for ticket, _, _ in entries:
+            if ticket.trail is not None:
+                launch = Launch(name, stage, len(entries), ticket.enqueued_s, started_s, times)
+                ticket.trail.append(launch)
             ticket.queue_s += started_s - ticket.enqueued_s
             ticket.times = ticket.times.plus(times)
         if entries[0].ticket.finished is not None:  # background and foreground are never in one batch

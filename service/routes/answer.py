@@ -8,20 +8,27 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from model_store.policy import Plan
 from service.engine.admission import NoPermit
+from service.engine.engine import Engine
 from service.engine.loaded import LoadedModel
 from service.engine.submission import Submission
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
 from service.family import Choice
 from service.headers import Budget, parse_headers
+from service.observe import TRACE
+from service.registry import Registry
 from service.routes.billing import Told, most_flops, paid, undone_if_unanswered
-from service.routes.bodies import Decoded, Source, image_files
+from service.routes.bodies import Asked, Decoded, Source, image_files
 from service.state import Service, service_of
+
+if TYPE_CHECKING:
+    from service.tracing import RequestTrace
 
 
 class ClientLeft(Exception):
@@ -78,7 +85,7 @@ async def answer(
         ClientLeft: Nobody waits any more.
     """
     started_s = time.monotonic()
-    service = service_of(request)
+    service, trace = service_of(request), request.scope.get(TRACE)
     headers = parse_headers(request.scope["headers"])
     client = service.authenticate(headers.api_key)
     registry, engine = service.loaded()
@@ -86,24 +93,23 @@ async def answer(
         with engine.admit(patient=headers.budget.deadline_ms is None) as permit:
             asked = await source(request, headers, service)
             budget = asked.budget
-            choice = registry.resolve(
-                asked.model,
-                budget.mean,
-                budget.limit,
-                patient=passing is None and engine.is_patient(budget.limit, budget.deadline_ms),
-                single=asked.single,
-                anytime=budget.deadline_ms is not None,
-                shrunk=engine.shrunk,
-            )
+            choice = _choice(registry, engine, asked, streams=passing is not None)
             model, plan = choice.model, choice.plan
             with undone_if_unanswered(choice) as bill:
                 async with _in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
+                _trace_decoded(trace, choice, budget, started_s, len(decoded))
                 told = Told(passing)
                 in_time = None if budget.deadline_ms is None else _in_time(started_s, budget.deadline_ms)
                 async with paid(client, most_flops(plan, decoded), bill, in_time):
-                    submit = partial(engine.submit, permit=permit, passing=told.passing, whole=asked.whole)
+                    submit = partial(
+                        engine.submit,
+                        permit=permit,
+                        passing=told.passing,
+                        whole=asked.whole,
+                        trail=trace and trace.trail,
+                    )
                     try:
                         outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
                     except ClientLeft:
@@ -114,8 +120,43 @@ async def answer(
         raise Overloaded(str(error), error.retry_after_s) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     _observe(service, model, plan, predictions, sum(bill))
+    _trace_answered(trace, predictions, sum(bill))
     seconds = _seconds(predictions, decode_s, time.monotonic() - started_s)
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
+
+
+def _choice(registry: Registry, engine: Engine, asked: Asked, streams: bool) -> Choice:
+    """The model and the plan for what is asked; who ``streams`` wants to hear of every exit."""
+    budget = asked.budget
+    return registry.resolve(
+        asked.model,
+        budget.mean,
+        budget.limit,
+        patient=not streams and engine.is_patient(budget.limit, budget.deadline_ms),
+        single=asked.single,
+        anytime=budget.deadline_ms is not None,
+        shrunk=engine.shrunk,
+    )
+
+
+def _trace_decoded(
+    trace: RequestTrace | None, choice: Choice, budget: Budget, started_s: float, images: int
+) -> None:
+    if trace is None:
+        return
+    trace.decoded(started_s, images)
+    model = choice.model
+    trace.note(model=model.name, version=model.manifest.version, policy=model.policy.id, images=images)
+    trace.note(budget_flops=budget.mean, limit_flops=budget.limit, deadline_ms=budget.deadline_ms)
+    trace.note(allowed_flops=choice.plan.allowed, degraded=choice.degraded)
+
+
+def _trace_answered(trace: RequestTrace | None, predictions: list[Prediction], flops: int) -> None:
+    if trace is None:
+        return
+    trace.note(flops=flops, answered=len(predictions))
+    if predictions:
+        trace.note(exit=max(prediction.exit for prediction in predictions))
 
 
 def _seconds(predictions: list[Prediction], decode_s: float, total_s: float) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from service.schemas import Problem
 from service.state import service_of
@@ -26,5 +26,6 @@ async def readyz(request: Request) -> dict[str, str]:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
-    return Response(generate_latest(service_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    """Prometheus text format, or OpenMetrics, with exemplars, for who accepts that."""
+    encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(service_of(request).metrics.registry), media_type=media_type)
