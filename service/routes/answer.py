@@ -51,7 +51,7 @@ class Answered:
     model: LoadedModel
     budget: Budget
     decoded: Decoded
-    outcomes: list[Outcome | ServiceError]
+    outcomes: list[Prediction | ServiceError]
     flops: int
     seconds: dict[str, float]
 
@@ -65,7 +65,7 @@ class Answered:
         (outcome,) = self.outcomes
         if isinstance(outcome, Prediction):
             return outcome
-        raise service_error(outcome)
+        raise outcome
 
 
 async def answer(
@@ -180,7 +180,9 @@ async def _in_time(started_s: float, deadline_ms: float | None) -> AsyncIterator
         async with asyncio.timeout(left_s):
             yield
     except TimeoutError as error:
-        raise DeadlineExceeded("the deadline passed before the image was decoded and paid for") from error
+        raise DeadlineExceeded(
+            f"the deadline of {deadline_ms:g} ms passed before the image was decoded and paid for"
+        ) from error
 
 
 async def _outcomes(
@@ -190,7 +192,7 @@ async def _outcomes(
     decoded: Decoded,
     budget: Budget,
     started_s: float,
-) -> list[Outcome | ServiceError]:
+) -> list[Prediction | ServiceError]:
     """One entry per image sent, in order."""
     images = [image for image in decoded if not isinstance(image, ServiceError)]
     if not images:
@@ -205,7 +207,7 @@ async def _outcomes(
     watch = asyncio.ensure_future(request.receive())
     watch.add_done_callback(lambda _: submission.cancel())
     try:
-        answers = iter(await submission.outcomes())
+        answers = iter([_known(outcome, budget) for outcome in await submission.outcomes()])
     except asyncio.CancelledError:
         if watch.done() and not watch.cancelled():
             raise ClientLeft from None
@@ -215,6 +217,16 @@ async def _outcomes(
     outcomes = [entry if isinstance(entry, ServiceError) else next(answers) for entry in decoded]
     submission.answered([outcome for outcome in outcomes if isinstance(outcome, Prediction)])
     return outcomes
+
+
+def _known(outcome: Outcome, budget: Budget) -> Prediction | ServiceError:
+    """What the engine says of an image, as the client is told."""
+    if isinstance(outcome, Prediction):
+        return outcome
+    assert isinstance(outcome, Expired), outcome
+    return DeadlineExceeded(
+        f"the deadline of {budget.deadline_ms:g} ms passed before the first exit answered"
+    )
 
 
 def _observe(
@@ -229,14 +241,6 @@ def _observe(
             metrics.degraded.labels(name).inc()
     metrics.flops.labels(name, "charged").inc(spent)
     metrics.budget_flops.labels(name).inc(plan.allowed * len(predictions))
-
-
-def service_error(outcome: Outcome | ServiceError) -> ServiceError:
-    """The error that an image without a prediction stands for."""
-    if isinstance(outcome, Expired):
-        return DeadlineExceeded("the deadline passed before the first exit answered")
-    assert isinstance(outcome, ServiceError), outcome
-    return outcome
 
 
 def spent_headers(answered: Answered) -> dict[str, str]:

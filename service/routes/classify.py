@@ -8,9 +8,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.engine.loaded import LoadedModel
-from service.engine.ticket import Outcome, Prediction
+from service.engine.ticket import Prediction
 from service.errors import ServiceError
-from service.routes.answer import Answered, answer, service_error, spent_headers
+from service.routes.answer import Answered, answer, spent_headers
 from service.routes.documents import CLASSIFY
 
 router = APIRouter(tags=["classification"])
@@ -48,11 +48,10 @@ def summary(answered: Answered) -> dict[str, Any]:
     }
 
 
-def entry(model: LoadedModel, outcome: Outcome | ServiceError) -> dict[str, Any]:
+def entry(model: LoadedModel, outcome: Prediction | ServiceError) -> dict[str, Any]:
     """One element of ``predictions``; the shape of ``schemas.PredictionBody`` or ``FailedImage``."""
     if not isinstance(outcome, Prediction):
-        error = service_error(outcome)
-        return {"error": {"code": error.code, "detail": error.detail}}
+        return {"error": {"code": outcome.code, "detail": outcome.detail}}
     labels = model.manifest.classes
     top = [
         {"label": labels[index], "index": index, "probability": probability}

@@ -126,6 +126,7 @@ def test_a_deadline_that_not_even_the_first_exit_meets_is_exceeded(
 ) -> None:
     answer = server.client.post("/classify", content=png(0), headers={"X-Deadline-Ms": "0.001"})
     is_problem(answer, 504, "deadline_exceeded")
+    assert "the deadline of 0.001 ms" in answer.json()["detail"]
 
 
 def test_every_unanswered_request_is_problem_json(server: Server, png: Callable[[int], bytes]) -> None:

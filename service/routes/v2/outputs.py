@@ -75,7 +75,7 @@ def _all(answered: Answered) -> list[Prediction]:
         if not isinstance(outcome, Prediction):
             # What the others cost has been charged: the device has done that work.
             spent = {"X-FLOPs": str(answered.flops)}
-            raise DeadlineExceeded(f"image[{i}]: the deadline passed before the first exit answered", spent)
+            raise DeadlineExceeded(f"image[{i}]: {outcome.detail}", spent)
         predictions.append(outcome)
     return predictions
 
