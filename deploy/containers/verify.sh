@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Start the image as run.sh does and see that every lock holds and that it serves; say what it costs.
+#
+#   deploy/containers/verify.sh [--compressed]     the latter also compresses the image, which takes a minute or two
+#
+# One line for each thing looked at; exit code 1 if any of them is not as it should be.
+# shellcheck disable=SC2329 # functions are invoked by check
+set -uo pipefail
+here=$(dirname "$(realpath "$0")")
+readonly here image=${IMAGE:-localhost/exitramp:0.1.0}
+export NAME=exitramp-verify-$$
+failed=0
+
+# check WHAT COMMAND…: the command succeeds.
+check() {
+    local what=$1 said
+    shift
+    if said=$("$@" 2>&1); then
+        printf 'ok      %s%s\n' "$what" "${said:+: ${said//$'\n'/ }}"
+    else
+        printf 'FAILED  %s: %s\n' "$what" "${said//$'\n'/ }" && failed=1
+    fi
+}
+# Without what podman says of systemd and of networks that are not used here.
+quietly() { podman "$@" 2> >(grep -Ev 'systemd|CNI' >&2); }
+inside() { quietly exec "$NAME" "$@"; }
+python_inside() { quietly exec --interactive "$NAME" python -c "$@"; }
+
+ready() {
+    local deadline=$((SECONDS + 120))
+    until quietly healthcheck run "$NAME" >/dev/null 2>&1; do
+        if ((SECONDS > deadline)) || ! quietly container inspect --format '{{.State.Running}}' "$NAME" | grep -q true; then
+            podman logs "$NAME" 2>&1 | tail -5
+            return 1
+        fi
+        sleep 0.5
+    done
+    echo "after $((SECONDS - started)) s"
+}
+# The server's own line of /proc, not that of a process beside it.
+status_is() { inside grep -E "^$1:[[:space:]]+$2\$" /proc/1/status; }
+refused() { ! inside touch "$1"; }
+only_loopback() { [[ $(inside ls /sys/class/net) == lo ]]; }
+limit_is() { inside sh -c "cat /sys/fs/cgroup/$1 2>/dev/null || cat /sys/fs/cgroup/$2" | grep -x "$3"; }
+killed_beyond_memory() {
+    quietly --runtime runc run --rm --network none --memory 128m --memory-swap 128m \
+        --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 --entrypoint python "$image" -c 'bytearray(256 << 20)'
+    (($? == 137))
+}
+classified() {
+    python_inside '
+import http.client, json, sys
+connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=30)
+connection.request("POST", "/classify", sys.stdin.buffer.read(), {"X-FLOP-Budget": "25M"})
+answer = json.loads(connection.getresponse().read())
+best = answer["predictions"][0]
+print(best["label"], best["probability"], "exit", best["exit"], answer["flops"], "FLOPs")
+sys.exit(best["label"] != "ship")' <"$here/../../tests/images/ship.png"
+}
+drained() {
+    quietly stop "$NAME" >/dev/null
+    local code
+    code=$(quietly container inspect --format '{{.State.ExitCode}}' "$NAME")
+    podman logs "$NAME" 2>&1 | grep -q '"draining"' && echo "exit code $code" && ((code == 0))
+}
+
+started=$SECONDS
+"$here/run.sh" --detach >/dev/null 2>&1 || exit 1
+trap 'podman rm --force --time 0 "$NAME" >/dev/null 2>&1' EXIT
+
+check 'healthy by its own health check' ready
+check 'user' status_is Uid '10001[[:space:]]10001[[:space:]]10001[[:space:]]10001'
+check 'no capabilities in effect' status_is CapEff 0+
+check 'none to be had' status_is CapBnd 0+
+check 'no new privileges' status_is NoNewPrivs 1
+check 'seccomp filters' status_is Seccomp 2
+check 'the root cannot be written' refused /written
+check 'nor the code' refused /opt/exitramp/lib/written
+check '/tmp can be written' inside touch /tmp/written
+check 'no network but loopback' only_loopback
+check 'memory limit, bytes' limit_is memory.max memory/memory.limit_in_bytes 4294967296
+check 'process limit' limit_is pids.max pids/pids.max 256
+check 'killed beyond its memory' killed_beyond_memory
+check 'an image is classified offline' classified
+check 'resident memory' inside grep -E '^Vm(RSS|HWM):' /proc/1/status
+check 'SIGTERM drains' drained
+
+echo
+printf 'image: %s MB uncompressed' "$(($(podman image inspect --format '{{.Size}}' "$image") / 1000000))"
+if [[ ${1-} == --compressed ]]; then
+    printf ', %s MB as layers are sent (gzip)' "$(($(podman save "$image" 2>/dev/null | gzip | wc -c) / 1000000))"
+fi
+printf '; its largest parts, MB:\n'
+podman --runtime runc run --rm --network none --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 --entrypoint sh \
+    "$image" -c 'cd /opt/exitramp/lib/python3.*/site-packages && du --block-size=MB -s /usr -- * | sort -rn | head -8' \
+    2>/dev/null
+exit "$failed"
