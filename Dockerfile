@@ -18,6 +18,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG BUILDER_IMAGE=python:3.11-bookworm
 
 # ---- wheels: empty, unless --build-context wheels=DIR puts a folder in its place ------------------------------------
+# checkov:skip=CKV_DOCKER_7:scratch is no image and has no tag
 FROM scratch AS wheels
 
 # ---- installer: uv ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Start the image as run.sh does and see that every lock holds and that it serves; say what it costs.
-#
-#   deploy/containers/verify.sh [--compressed]     the latter also compresses the image, which takes a minute or two
-#
-# One line for each thing looked at; exit code 1 if any of them is not as it should be.
+# Start the image as run.sh does and see that every lock holds: see --help.
 # shellcheck disable=SC2329 # functions are invoked by check
 set -uo pipefail
+
+usage() {
+    cat <<'EOF'
+usage: verify.sh [--compressed]
+
+Starts localhost/exitramp:0.1.0 (IMAGE=… another one) as run.sh does, without a network, and sees that every lock holds
+and that it serves: one line for each thing looked at, and exit code 1 if one of them is not as it should be. Says what
+image and process cost; with --compressed also what the image is over a network, which takes a minute or two.
+EOF
+}
+[[ ${1-} == --help ]] && usage && exit
+
 here=$(dirname "$(realpath "$0")")
 readonly here image=${IMAGE:-localhost/exitramp:0.1.0}
 export NAME=exitramp-verify-$$
