@@ -49,6 +49,8 @@ FROM installer AS builder
 ENV VIRTUAL_ENV=/opt/exitramp
 # Dependencies before the code: a change of ours then rebuilds seconds, not the gigabyte of PyTorch and OpenVINO.
 ARG TORCH_BACKEND=cpu
+# Declared anew: not every builder hands arguments on to the stages built upon a stage.
+ARG NO_INDEX=
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
@@ -83,6 +85,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 FROM installer AS loadtest-builder
 
 ENV VIRTUAL_ENV=/opt/loadtest
+ARG NO_INDEX=
 RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \

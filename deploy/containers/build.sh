@@ -29,10 +29,10 @@ torch_backend_given=""
 while (($#)); do
     case $1 in
         --target) target=$2 && shift 2 ;;
-        --wheels) wheels=$2 && shift 2 ;;
+        --wheels) wheels=$(realpath -e "$2") && shift 2 ;;
         --no-index) no_index=1 && shift ;;
         --torch-backend) torch_backend=$2 torch_backend_given=1 && shift 2 ;;
-        --certificates) certificates=$2 && shift 2 ;;
+        --certificates) certificates=$(realpath -e "$2") && shift 2 ;;
         --python) python=$2 && shift 2 ;;
         --builder) builder=$2 && shift 2 ;;
         --mirror) mirror=$2 && shift 2 ;;
@@ -79,7 +79,7 @@ arguments=(--build-arg "PYTHON_IMAGE=$python")
 [[ -n $builder ]] && arguments+=(--build-arg "BUILDER_IMAGE=$builder")
 [[ -n $no_index ]] && arguments+=(--build-arg NO_INDEX=1)
 [[ -n $certificates ]] && arguments+=(--secret "id=certificates,src=$certificates")
-[[ -n $wheels ]] && arguments+=(--build-context "wheels=$(realpath "$wheels")")
+[[ -n $wheels ]] && arguments+=(--build-context "wheels=$wheels")
 if [[ -n $wheels || -n $torch_backend_given ]]; then
     arguments+=(--build-arg "TORCH_BACKEND=$torch_backend")
 fi

@@ -1,8 +1,8 @@
-"""Print deploy/prometheus/alerts.yml as the PrometheusRule that the Prometheus operator reads.
+"""Print the rules of deploy/prometheus as the PrometheusRule that the Prometheus operator reads.
 
     python deploy/kubernetes/rules.py > deploy/kubernetes/components/monitoring/prometheus-rule.yaml
 
-kustomize cannot put one file's contents into another's; a test sees to it that both are the same.
+kustomize cannot put one file's contents into another; a test sees to it that nobody forgets.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from pathlib import Path
 
 import yaml
 
-ALERTS = Path(__file__).parents[1] / "prometheus" / "alerts.yml"
+PROMETHEUS = Path(__file__).parents[1] / "prometheus" / "prometheus.yml"
 
 
 def prometheus_rule() -> str:
-    """The rule as YAML, beginning with where it comes from."""
+    """All groups of the rule files that Prometheus reads under compose, as YAML."""
+    names = yaml.safe_load(PROMETHEUS.read_text())["rule_files"]
+    files = [yaml.safe_load((PROMETHEUS.parent / name).read_text()) for name in names]
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "exitramp"},
-        "spec": yaml.safe_load(ALERTS.read_text()),
+        "spec": {"groups": [group for file in files for group in file["groups"]]},
     }
-    return "# Made from deploy/prometheus/alerts.yml by deploy/kubernetes/rules.py; do not edit.\n" + (
-        yaml.safe_dump(rule, sort_keys=False, width=110, allow_unicode=True)
-    )
+    text = yaml.safe_dump(rule, sort_keys=False, width=110, allow_unicode=True)
+    return f"# Made by deploy/kubernetes/rules.py from {', '.join(names)}; do not edit.\n{text}"
 
 
 if __name__ == "__main__":

@@ -198,7 +198,13 @@ def test_prometheus_finds_the_service_and_is_let_in() -> None:
     assert windows == [["1m"]] * 4 and endpoint["interval"] == "15s"
 
 
-def test_the_prometheus_rule_is_made_of_the_alerts() -> None:
+def test_grafana_gets_every_dashboard() -> None:
+    kustomization = ROOT / "deploy/grafana/kustomization.yaml"
+    dashboards = kustomization.parent.glob("dashboards/*.json")
+    assert listed(kustomization) == {path.resolve() for path in dashboards}
+
+
+def test_the_prometheus_rule_holds_the_rules_of_today() -> None:
     made = runpy.run_path(str(KUBERNETES / "rules.py"))["prometheus_rule"]()
     assert (KUBERNETES / "components/monitoring/prometheus-rule.yaml").read_text() == made
 
