@@ -47,7 +47,7 @@ make_base() {
     local container root
     container=$(buildah from scratch)
     root=$(buildah mount "$container")
-    debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$root" ${mirror:+"$mirror"}
+    debootstrap --force-check-gpg --variant=minbase --include=python3,ca-certificates bookworm "$root" ${mirror:+"$mirror"}
     # debootstrap knows nothing of the suite with the security updates.
     sed -n 's|/debian bookworm |/debian-security bookworm-security |p' "$root/etc/apt/sources.list" \
         >"$root/etc/apt/sources.list.d/security.list"

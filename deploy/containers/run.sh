@@ -8,8 +8,8 @@ usage: run.sh [options of podman run]
 
 Runs localhost/exitramp:0.1.0 (IMAGE=… another one) as the container "exitramp" (NAME=…): non-root, read-only root, no
 capabilities, no new privileges, seccomp, 2 processors, 4 GB, 256 processes, and no network but its own loopback
-interface, so that nothing can leave it and questions come through podman exec. With PUBLISH=8000 it is on a bridge, and
-that port of 127.0.0.1 reaches it. Needs root (or a user with subordinate ids), podman and runc.
+interface, so that nothing can leave it and questions come through podman exec. With PUBLISH=8000 it has a network, and
+that port of 127.0.0.1 reaches it. Needs root, podman and runc, and slirp4netns to publish.
 
   deploy/containers/run.sh                       in the foreground
   PUBLISH=8000 deploy/containers/run.sh --detach
@@ -30,7 +30,8 @@ options=(
     --stop-timeout 20
 )
 if [[ -n ${PUBLISH-} ]]; then
-    options+=(--publish "127.0.0.1:$PUBLISH:8000")
+    # Needs neither a bridge nor a firewall, which sandboxes rarely let one make.
+    options+=(--network slirp4netns --publish "127.0.0.1:$PUBLISH:8000")
 else
     options+=(--network none)
 fi
