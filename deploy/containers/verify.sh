@@ -34,10 +34,12 @@ quietly() { podman "$@" 2> >(grep -Ev 'systemd|CNI' >&2); }
 inside() { quietly exec "$NAME" "$@"; }
 python_inside() { quietly exec --interactive "$NAME" python -c "$@"; }
 
+state() { quietly container inspect --format "{{.State.$1}}" "$NAME"; }
+
 ready() {
     local deadline=$((SECONDS + 120))
     until quietly healthcheck run "$NAME" >/dev/null 2>&1; do
-        if ((SECONDS > deadline)) || ! quietly container inspect --format '{{.State.Running}}' "$NAME" | grep -q true; then
+        if ((SECONDS > deadline)) || [[ $(state Running) != true ]]; then
             podman logs "$NAME" 2>&1 | tail -5
             return 1
         fi
@@ -47,7 +49,11 @@ ready() {
 }
 # The server's own line of /proc, not that of a process beside it.
 status_is() { inside grep -E "^$1:[[:space:]]+$2\$" /proc/1/status; }
-refused() { ! inside touch "$1"; }
+refused() {
+    local said
+    said=$(inside touch "$1" 2>&1)
+    echo "$said" && [[ $said == *'Read-only file system' ]]
+}
 only_loopback() { [[ $(inside ls /sys/class/net) == lo ]]; }
 limit_is() { inside sh -c "cat /sys/fs/cgroup/$1 2>/dev/null || cat /sys/fs/cgroup/$2" | grep -x "$3"; }
 killed_beyond_memory() {
@@ -67,9 +73,8 @@ sys.exit(best["label"] != "ship")' <"$here/../../tests/images/ship.png"
 }
 drained() {
     quietly stop "$NAME" >/dev/null
-    local code
-    code=$(quietly container inspect --format '{{.State.ExitCode}}' "$NAME")
-    podman logs "$NAME" 2>&1 | grep -q '"draining"' && echo "exit code $code" && ((code == 0))
+    echo "exit code $(state ExitCode)"
+    [[ $(podman logs "$NAME" 2>&1) == *'"draining"'* && $(state ExitCode) == 0 ]]
 }
 
 started=$SECONDS

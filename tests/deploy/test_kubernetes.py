@@ -233,13 +233,32 @@ def test_both_autoscalers_scale_alike() -> None:
     assert HPA["scaleTargetRef"]["name"] == KEDA["scaleTargetRef"]["name"] == "exitramp"
 
 
-def test_every_query_of_the_autoscalers_is_valid_promql(tmp_path: Path) -> None:
-    queries = [trigger["metadata"]["query"] for trigger in KEDA["triggers"]]
-    for rule in ADAPTER:  # as the adapter fills its templates in
+def test_the_queries_of_both_autoscalers_say_what_two_pods_do(tmp_path: Path) -> None:
+    """Pod one has 8 requests in flight and does 10 GFLOPs a second, pod two 24 and 5."""
+    pods = {"one": ("8x8", "0+150e9x8"), "two": ("24x8", "0+75e9x8")}
+    series = []
+    for pod, (in_flight, flops) in pods.items():
+        labels = f'namespace="exitramp",job="exitramp",pod="{pod}"'
+        series.append({"series": f"exitramp_in_flight{{{labels}}}", "values": in_flight})
+        for kind in ("executed", "charged"):
+            name = f'exitramp_flops_total{{{labels},model="any",kind="{kind}"}}'
+            series.append({"series": name, "values": flops})
+    elsewhere = 'exitramp_in_flight{namespace="elsewhere",job="exitramp",pod="three"}'
+    series.append({"series": elsewhere, "values": "99x8"})
+    for_all = zip((32, 15e9), [trigger["metadata"]["query"] for trigger in KEDA["triggers"]], strict=True)
+    checks = [{"expr": query, "exp_samples": [{"labels": "{}", "value": value}]} for value, query in for_all]
+    for (one, two), rule in zip(((8, 24), (10e9, 5e9)), ADAPTER, strict=True):  # as the adapter fills them in
         query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
         query = query.replace("<<.Series>>", rule["seriesQuery"].partition("{")[0])
-        queries.append(query.replace("<<.LabelMatchers>>", 'namespace="exitramp",pod=~"one|two"'))
-    recorded = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
-    file = tmp_path / "queries.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "scaling", "rules": recorded}]}))
-    run(tool("promtool"), "check", "rules", file)
+        query = query.replace("<<.LabelMatchers>>", 'namespace="exitramp",pod=~"one|two"')
+        samples = [
+            {"labels": f'{{pod="{pod}"}}', "value": value}
+            for pod, value in zip(pods, (one, two), strict=True)
+        ]
+        checks.append({"expr": query, "exp_samples": samples})
+    for check in checks:
+        check["eval_time"] = "2m"
+    case = {"interval": "15s", "input_series": series, "promql_expr_test": checks}
+    file = tmp_path / "queries_test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": [case]}))
+    run(tool("promtool"), "test", "rules", file)
