@@ -77,9 +77,13 @@ drained() {
     [[ $(podman logs "$NAME" 2>&1) == *'"draining"'* && $(state ExitCode) == 0 ]]
 }
 
+# Where conmon leaves a file when a process is killed for its memory.
+scratch=$(mktemp --directory)
+cd "$scratch" || exit 1
+
 started=$SECONDS
 "$here/run.sh" --detach >/dev/null 2>&1 || exit 1
-trap 'podman rm --force --time 0 "$NAME" >/dev/null 2>&1' EXIT
+trap 'podman rm --force --time 0 "$NAME" >/dev/null 2>&1; rm -r "$scratch"' EXIT
 
 check 'healthy by its own health check' ready
 check 'user' status_is Uid '10001[[:space:]]10001[[:space:]]10001[[:space:]]10001'
