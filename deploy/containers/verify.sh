@@ -79,11 +79,11 @@ drained() {
 
 # Where conmon leaves a file when a process is killed for its memory.
 scratch=$(mktemp --directory)
+trap 'podman rm --force --time 0 "$NAME" >/dev/null 2>&1; rm -r "$scratch"' EXIT
 cd "$scratch" || exit 1
 
 started=$SECONDS
 "$here/run.sh" --detach >/dev/null 2>&1 || exit 1
-trap 'podman rm --force --time 0 "$NAME" >/dev/null 2>&1; rm -r "$scratch"' EXIT
 
 check 'healthy by its own health check' ready
 check 'user' status_is Uid '10001[[:space:]]10001[[:space:]]10001[[:space:]]10001'
