@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 STAGES = re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)
+IMAGES = {stage.split()[3]: stage for stage in STAGES[1:] if "\nUSER " in stage}
+SCRIPTS = sorted((ROOT / "deploy" / "containers").glob("*.sh"))
 
 
 def instructions(stage: str, name: str) -> list[str]:
@@ -39,8 +43,8 @@ def test_every_container_has_limits_and_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert service["mem_limit"] and service["cpus"] and service["pids_limit"]
     assert "disable" not in service["healthcheck"]
-    # Without a command of its own it is the image's, which for our service is the Dockerfile's.
-    assert name == "exitramp" or service["healthcheck"]["test"][0] == "CMD"
+    # Without a command of its own it is that of the image, which is the Dockerfile's.
+    assert "build" in service or service["healthcheck"]["test"][0] == "CMD"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -62,8 +66,18 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     run(tool("hadolint"), "--failure-threshold", "style", ROOT / "Dockerfile")
 
 
+def test_checkov_has_no_open_finding() -> None:
+    run(tool("checkov"), "--skip-download", "--quiet", "--compact", "--file", ROOT / "Dockerfile")
+
+
+def test_compose_accepts_the_file() -> None:
+    run(tool("docker-compose"), "--file", ROOT / "docker-compose.yml", "config", "--quiet")
+
+
 def test_both_images_run_as_a_numeric_user_that_is_not_root() -> None:
-    for stage in STAGES[2:]:
+    built = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    assert built == set(IMAGES) == {"service", "loadtest"}
+    for stage in IMAGES.values():
         user = instructions(stage, "USER")[-1]
         assert all(int(number) >= 10_001 for number in user.split(":"))
 
@@ -76,14 +90,56 @@ def test_the_server_is_process_one_and_gets_the_signals() -> None:
 
 
 def test_the_image_is_healthy_when_readyz_says_so_and_needs_no_curl() -> None:
-    command = json.loads(re.findall(r"^HEALTHCHECK .*? CMD (\[.*\])$", STAGES[-1], flags=re.MULTILINE)[0])
-    assert command[:2] == ["python", "-c"]
-    assert ast.parse(command[2]) and "'/readyz'" in command[2]
+    for name, address in (("service", "'/readyz'"), ("loadtest", "'/'")):
+        command = json.loads(
+            re.findall(r"^HEALTHCHECK .*? CMD (\[.*\])$", IMAGES[name], flags=re.MULTILINE)[0]
+        )
+        assert command[:2] == ["python", "-c"]
+        assert ast.parse(command[2]) and address in command[2]
 
 
-def test_the_final_stage_installs_nothing() -> None:
-    commands = " ".join(instructions(STAGES[-1], "RUN"))
+@pytest.mark.parametrize("name", IMAGES)
+def test_what_runs_installs_nothing_and_takes_over_nothing_of_the_build_but_an_environment(name: str) -> None:
+    stage = IMAGES[name]
+    commands = " ".join(instructions(stage, "RUN"))
     assert not re.search(r"\b(apt-get|apk|pip|uv|gcc|make)\b", commands)
+    assert stage.startswith("FROM ${PYTHON_IMAGE} ")
+    (copied,) = [line for line in instructions(stage, "COPY") if "--from=" in line]
+    assert re.fullmatch(r"--from=\S+ (/opt/\w+) \1", copied)
+
+
+def test_a_plain_build_makes_the_service() -> None:
+    assert STAGES[-1] == IMAGES["service"]
+
+
+def test_packages_come_from_a_folder_where_a_build_brings_one_and_from_nowhere_else_on_demand() -> None:
+    installing = [line for line in instructions(DOCKERFILE, "RUN") if "pip install" in line]
+    assert len(installing) == 4
+    for line in installing:
+        assert "--mount=type=bind,from=wheels,target=/wheels" in line
+        assert "--mount=type=secret,id=certificates," in line
+        assert "${NO_INDEX:+--no-index}" in line
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_are_executable_explain_themselves_and_shellcheck_finds_nothing(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    run("bash", "-n", script)
+    run(script, "--help")
+    run(tool("shellcheck"), script)
+
+
+def test_scripts_build_and_run_what_compose_does() -> None:
+    text = "".join(script.read_text() for script in SCRIPTS)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"version={version}\n" in text and f"localhost/exitramp:{version}" in text
+    for name, service in SERVICES.items():
+        assert "build" not in service or service["image"].endswith(f":{version}"), name
+    runs = (ROOT / "deploy" / "containers" / "run.sh").read_text()
+    service = SERVICES["exitramp"]
+    assert f"--memory {service['mem_limit']} " in runs and f"--pids-limit {service['pids_limit']}\n" in runs
+    assert f"--cpus {service['cpus']:g} " in runs
+    assert f"--env EXITRAMP_THREADS={service['environment']['EXITRAMP_THREADS']}\n" in runs
 
 
 def test_pytorch_comes_for_the_cpu_unless_an_argument_says_otherwise() -> None:
