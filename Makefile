@@ -30,5 +30,5 @@ $(STAMP): pyproject.toml constraints.txt
 
 constraints: $(STAMP)
 	{ grep '^#' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude-editable | grep '==' | sed 's/+cpu//'; \
-	  grep -E '^setuptools==' constraints.txt; } | sort -fu > constraints.new
+	  grep -E '^(setuptools|async-timeout)==' constraints.txt; } | sort -fu > constraints.new
 	mv constraints.new constraints.txt

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -25,10 +24,8 @@ from service.observe import TRACE
 from service.registry import Registry
 from service.routes.billing import Told, most_flops, paid, undone_if_unanswered
 from service.routes.bodies import Asked, Decoded, Source, image_files
+from service.routes.traces import trace_answered, trace_decoded
 from service.state import Service, service_of
-
-if TYPE_CHECKING:
-    from service.tracing import RequestTrace
 
 
 class ClientLeft(Exception):
@@ -99,7 +96,7 @@ async def answer(
                 async with _in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
-                _trace_decoded(trace, choice, budget, started_s, len(decoded))
+                trace_decoded(trace, choice, budget, started_s, len(decoded))
                 told = Told(passing)
                 in_time = None if budget.deadline_ms is None else _in_time(started_s, budget.deadline_ms)
                 async with paid(client, most_flops(plan, decoded), bill, in_time):
@@ -120,7 +117,7 @@ async def answer(
         raise Overloaded(str(error), error.retry_after_s) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     _observe(service, model, plan, predictions, sum(bill))
-    _trace_answered(trace, predictions, sum(bill))
+    trace_answered(trace, predictions, sum(bill))
     seconds = _seconds(predictions, decode_s, time.monotonic() - started_s)
     return Answered(model, budget, decoded, outcomes, sum(bill), seconds)
 
@@ -137,26 +134,6 @@ def _choice(registry: Registry, engine: Engine, asked: Asked, streams: bool) -> 
         anytime=budget.deadline_ms is not None,
         shrunk=engine.shrunk,
     )
-
-
-def _trace_decoded(
-    trace: RequestTrace | None, choice: Choice, budget: Budget, started_s: float, images: int
-) -> None:
-    if trace is None:
-        return
-    trace.decoded(started_s, images)
-    model = choice.model
-    trace.note(model=model.name, version=model.manifest.version, policy=model.policy.id, images=images)
-    trace.note(budget_flops=budget.mean, limit_flops=budget.limit, deadline_ms=budget.deadline_ms)
-    trace.note(allowed_flops=choice.plan.allowed, degraded=choice.degraded)
-
-
-def _trace_answered(trace: RequestTrace | None, predictions: list[Prediction], flops: int) -> None:
-    if trace is None:
-        return
-    trace.note(flops=flops, answered=len(predictions))
-    if predictions:
-        trace.note(exit=max(prediction.exit for prediction in predictions))
 
 
 def _seconds(predictions: list[Prediction], decode_s: float, total_s: float) -> dict[str, float]:
