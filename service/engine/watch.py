@@ -64,6 +64,7 @@ class DriftWatch:
         window.append(agrees)
         self._metrics.exit_agreement.labels(model.name, str(exit_)).set(_share(window))
         self._metrics.rechecks.labels(model.name, str(exit_)).inc()
+        self._metrics.rechecks_agreed.labels(model.name, str(exit_)).inc(agrees)
 
 
 def _share(flags: Sequence[bool]) -> float:
