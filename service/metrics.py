@@ -45,6 +45,10 @@ FLOPS = (
 """Bucket bounds of an image's FLOPs: each exit of the embedded networks in a bucket of its own."""
 
 
+REASONS = ("unauthorized", "quota_exhausted", "overloaded", "not_ready", "draining")
+"""Why requests are refused: the codes of such errors."""
+
+
 class Metrics:
     """The service's metrics. Not a singleton: every application has its own registry."""
 
@@ -83,6 +87,8 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        for reason in REASONS:
+            self.rejected.labels(reason)  # from zero on: rates miss the increase that makes a series appear
         self.in_flight_limit = Gauge(
             "exitramp_in_flight_limit", "Requests that may be in flight; more are refused.", registry=registry
         )
