@@ -14,7 +14,7 @@ def show_memory(metrics: Metrics) -> None:
 
     A device that nobody has used yet is left alone: to ask it would take some hundred MB of it for a context.
     """
-    if not torch.cuda.is_initialized():
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
     device = torch.cuda.current_device()
     kinds: dict[str, Callable[[], int]] = {

@@ -79,17 +79,22 @@ async def ask_one_after_the_other(url: str, png: Callable[[int], bytes], number:
             await client.post(route, content=image, headers={"X-API-Key": key, **headers})
 
 
+async def leave(url: str, png: Callable[[int], bytes]) -> None:
+    """Send 64 images and be gone before they can have been decoded."""
+    images = [("image", (f"{number}.png", png(number), "image/png")) for number in range(64)]
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.005):
+                await client.post("/classify", files=images, headers={"X-API-Key": "free"})
+
+
 async def crowd(url: str, png: Callable[[int], bytes]) -> None:
-    """Brownout and refusals; then somebody who leaves while others are before him."""
+    """More at once than there is room for: brownout and refusals."""
     limits = httpx.Limits(max_connections=CROWD)
     headers = {"X-API-Key": "free"}
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         asked = [client.post("/classify", content=png(i), headers=headers) for i in range(CROWD)]
-        before = asyncio.gather(*asked[: CROWD // 2])
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.003):
-                await client.post("/explain", content=png(0), headers=headers)
-        await asyncio.gather(before, *asked[CROWD // 2 :])
+        await asyncio.gather(*asked)
 
 
 def keep_asking(url: str, png: Callable[[int], bytes], stop: threading.Event) -> None:
@@ -97,6 +102,7 @@ def keep_asking(url: str, png: Callable[[int], bytes], stop: threading.Event) ->
     while not stop.is_set():
         asyncio.run(ask_one_after_the_other(url, png, number))
         asyncio.run(crowd(url, png))
+        asyncio.run(leave(url, png))
         number += 1
         stop.wait(0.1)  # re-checks wait for idle moments
 
@@ -133,6 +139,20 @@ def without_data(prometheus: Prometheus, expressions: Iterable[str]) -> set[str]
         waiting = {expression for expression in waiting if not prometheus.has_data(expression)}
         time.sleep(0.2)
     return waiting
+
+
+def test_the_load_provokes_everything(prometheus: Prometheus) -> None:
+    """Else a query could have data and be 0 for ever."""
+    codes = (200, 400, 401, 404, 429, 499, 503, 504)
+    counted = [f'exitramp_requests_total{{code="{code}"}}' for code in codes]
+    counted += [
+        f'exitramp_rejected_total{{reason="{reason}"}}' for reason in ("overloaded", "quota_exhausted")
+    ]
+    counted += ["exitramp_cancelled_total", "exitramp_degraded_total", "exitramp_rechecks_agreed_total"]
+    counted += [
+        f'exitramp_request_seconds_count{{route="{route}"}}' for route in ("/classify/stream", "/explain")
+    ]
+    assert not without_data(prometheus, [f"sum(increase({metric}[1m])) > 0" for metric in counted])
 
 
 @pytest.mark.parametrize("model", ["small", "other"])
