@@ -148,7 +148,7 @@ def test_the_load_provokes_everything(prometheus: Prometheus) -> None:
     counted += [
         f'exitramp_rejected_total{{reason="{reason}"}}' for reason in ("overloaded", "quota_exhausted")
     ]
-    counted += ["exitramp_cancelled_total", "exitramp_degraded_total", "exitramp_rechecks_agreed_total"]
+    counted += ["exitramp_cancelled_total", "exitramp_degraded_total", "exitramp_rechecks_total"]
     counted += [
         f'exitramp_request_seconds_count{{route="{route}"}}' for route in ("/classify/stream", "/explain")
     ]
