@@ -197,6 +197,7 @@ class Lifecycle:
         self._metrics.model_info.clear()
         self._metrics.exit_agreement.clear()  # of what is gone; the others are there with the next re-check
         for model in models.values():
+            self._metrics.degraded.labels(model.name)  # from zero on
             version, task = str(model.manifest.version), model.manifest.task
             self._metrics.model_info.labels(
                 model.name, version, task, model.policy.id, model.executor.device

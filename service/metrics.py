@@ -11,9 +11,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp besid
 
 LATENCY_S = (
     *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.04, 0.06, 0.1),
-    *(0.16, 0.25, 0.4, 0.6, 1.0, 1.6, 2.5, 4.0, 6.0, 10.0),
+    *(0.16, 0.25, 0.4, 0.5, 0.6, 1.0, 1.6, 2.5, 4.0, 6.0, 10.0),
 )
-"""Bucket bounds of latencies, seconds: resolve 0.5 ms, reach 10 s."""
+"""Bucket bounds of latencies, seconds: resolve 0.5 ms, reach 10 s, and one is the latency objective."""
 
 SHORT_S = (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, *LATENCY_S[1:])
 """Bucket bounds of parts of a request, seconds."""
@@ -43,6 +43,10 @@ FLOPS = (
     4e10,
 )
 """Bucket bounds of an image's FLOPs: each exit of the embedded networks in a bucket of its own."""
+
+
+REASONS = ("unauthorized", "quota_exhausted", "overloaded", "not_ready", "draining")
+"""Why requests are refused: the codes of such errors."""
 
 
 class Metrics:
@@ -83,6 +87,11 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        for reason in REASONS:
+            self.rejected.labels(reason)  # from zero on: rates miss the increase that makes a series appear
+        self.in_flight_limit = Gauge(
+            "exitramp_in_flight_limit", "Requests that may be in flight; more are refused.", registry=registry
+        )
         self.cancelled = Counter(
             "exitramp_cancelled_total", "Requests whose client left before the answer.", registry=registry
         )
@@ -120,6 +129,12 @@ class Metrics:
             registry=registry,
         )
 
+        self.brownout = Gauge(
+            "exitramp_brownout",
+            "How far load has shrunk default budgets: 0 not at all, 1 to the cheapest exit.",
+            registry=registry,
+        )
+
     def _models(self) -> None:
         registry = self.registry
         self.exit_agreement = Gauge(
@@ -131,6 +146,12 @@ class Metrics:
         self.rechecks = Counter(
             "exitramp_rechecks_total",
             "Early leavers that also ran to the last exit.",
+            ["model", "exit"],
+            registry=registry,
+        )
+        self.rechecks_agreed = Counter(
+            "exitramp_rechecks_agreed_total",
+            "Of these, those with which the last exit agreed.",
             ["model", "exit"],
             registry=registry,
         )
@@ -150,6 +171,13 @@ class Metrics:
             buckets=SHORT_S,
             registry=registry,
         )
+        self.stage_queue_seconds = Histogram(
+            "exitramp_stage_queue_seconds",
+            "Time for which the image of a launch that waited longest waited for it.",
+            stage,
+            buckets=SHORT_S,
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "exitramp_stage_seconds", "Time of one launch.", stage, buckets=SHORT_S, registry=registry
         )
@@ -158,4 +186,10 @@ class Metrics:
         )
         self.queue_depth = Gauge(
             "exitramp_queue_depth", "Images waiting for a launch.", stage, registry=registry
+        )
+        self.gpu_memory = Gauge(
+            "exitramp_gpu_memory_bytes",
+            "Memory of a CUDA device: total, used (by anybody), reserved and allocated (by this process).",
+            ["device", "kind"],  # without a device there is no sample
+            registry=registry,
         )

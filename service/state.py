@@ -14,6 +14,7 @@ from fastapi import Request
 from model_store.preprocess import ImageLimits
 from service import VERSION
 from service.engine.engine import Engine
+from service.engine.gpu import show_memory
 from service.errors import Draining, Forbidden, NotReady, Unauthorized
 from service.keys import Client, KeyRing, open_local
 from service.lifecycle import Lifecycle
@@ -58,6 +59,7 @@ class Service:
         if self.quota_store is not None:
             await self.quota_store.probe(time.monotonic())
         await self.lifecycle.start()
+        show_memory(self.metrics)
         engine = Engine(
             self.metrics,
             max_in_flight=self.settings.max_in_flight,

@@ -67,6 +67,7 @@ class Admission:
         self.arriving = self.in_flight = 0
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
         self._brownout, self._metrics = brownout, metrics
+        metrics.in_flight_limit.set(max_in_flight)
         self._rate = AnswerRate(time.monotonic())
         self._floor_since_s: float | None = None
 

@@ -49,6 +49,10 @@ class Brownout:
         share = (self._pressure(now_s) - BEGIN) / (FULL - BEGIN)
         return min(max(ceil(STEPS * share), 0), STEPS)
 
+    def strength(self, now_s: float) -> float:
+        """0 for budgets as they are, 1 for the floor; for the metrics. Any thread may ask."""
+        return self.step(now_s) / STEPS
+
     def shrunk(self, budget: float, floor: float, now_s: float) -> float:
         """What is left of ``budget`` FLOPs, evenly in proportion between it and ``floor``."""
         step = self.step(now_s)

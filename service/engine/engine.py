@@ -48,6 +48,8 @@ class Engine:
             recheck_share: Share of early leavers that go on to the last exit when there is time.
         """
         self.brownout = Brownout(objective_s, brownout)
+        # Asked for at each scrape: between requests it fades by itself.
+        metrics.brownout.set_function(lambda: self.brownout.strength(time.monotonic()))
         self.admission = Admission(max_in_flight, max_batch, objective_s, self.brownout, metrics)
         self.way_back = Estimate()  # from an exit's decision to the written answer
         self._objective_s = objective_s

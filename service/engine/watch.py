@@ -62,8 +62,10 @@ class DriftWatch:
             self._agreed[place] = (policy, deque(maxlen=WINDOW))
         _, window = self._agreed[place]
         window.append(agrees)
-        self._metrics.exit_agreement.labels(model.name, str(exit_)).set(_share(window))
-        self._metrics.rechecks.labels(model.name, str(exit_)).inc()
+        metrics, labels = self._metrics, (model.name, str(exit_))
+        metrics.exit_agreement.labels(*labels).set(_share(window))
+        metrics.rechecks.labels(*labels).inc()
+        metrics.rechecks_agreed.labels(*labels).inc(agrees)
 
 
 def _share(flags: Sequence[bool]) -> float:

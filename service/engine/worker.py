@@ -210,6 +210,8 @@ class Worker:
         if entries[0].ticket.finished is not None:  # background and foreground are never in one batch
             return
         key.model.statistics.note_launch(len(entries), times)
+        longest_s = started_s - min(ticket.enqueued_s for ticket, _, _ in entries)
+        self._metrics.stage_queue_seconds.labels(name, stage).observe(longest_s)
         waits_s = [ticket.queue_s for ticket, _, _ in entries if ticket.opens and key.span.first == 0]
         if waits_s:
             self._brownout.observe(max(waits_s), self._clock())

@@ -1,23 +1,37 @@
-"""Prometheus, its alerts and Grafana's dashboard parse, fit together and name metrics that exist."""
+"""Prometheus, its rules and Grafana's dashboard parse, fit together and name metrics that exist."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dashboards import (
+    DASHBOARD,
+    PROMETHEUS,
+    ROOT,
+    RULE_FILES,
+    alerts,
+    all_rules,
+    dashboard,
+    operands,
+    panels,
+    queries,
+    rules,
+)
 from programs import run, tool
 
-from service.metrics import Metrics
+from service import errors
+from service.app import create_app
+from service.metrics import LATENCY_S, REASONS, Metrics
+from service.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-PROMETHEUS = DEPLOY / "prometheus"
-DASHBOARD = DEPLOY / "grafana" / "dashboards" / "exitramp.json"
+TEST_FILES = sorted(PROMETHEUS.glob("*_test.yml"))
 YAML_FILES = [*PROMETHEUS.glob("*.yml"), *DEPLOY.glob("grafana/**/*.yml")]
+RUNBOOK = (PROMETHEUS / "README.md").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
 SUFFIXES = {
@@ -27,32 +41,28 @@ SUFFIXES = {
     "info": ("_info",),
 }
 
+FROM_PROMETHEUS = {"up", "ALERTS"}
+
 
 def exported_metrics() -> set[str]:
     families = Metrics().registry.collect()
-    return {family.name + suffix for family in families for suffix in SUFFIXES.get(family.type, ("",))} | {
-        "up"
-    }
+    return {family.name + suffix for family in families for suffix in SUFFIXES.get(family.type, ("",))}
+
+
+def known_metrics() -> set[str]:
+    recorded = {rule["record"] for rule in all_rules() if "record" in rule}
+    return exported_metrics() | recorded | FROM_PROMETHEUS
 
 
 def named_metrics(text: str) -> set[str]:
     """Names with our prefix, and whatever else is used like a metric: before a label matcher or a range."""
     quotes_removed = re.sub(r'"[^"]*"', '""', text)
     selectors = re.findall(r"\b([a-zA-Z_:][\w:]*)\s*[{\[]", quotes_removed)
-    return {*re.findall(r"\bexitramp_\w+", quotes_removed), *selectors}
+    return {*re.findall(r"\bexitramp[_:][\w:]+", quotes_removed), *selectors}
 
 
-def panels() -> list[dict[str, Any]]:
-    return list(json.loads(DASHBOARD.read_text())["panels"])
-
-
-def dashboard_queries() -> list[str]:
-    queries = [target["expr"] for panel in panels() for target in panel.get("targets", [])]
-    return [query.replace("$__rate_interval", "5m") for query in queries]
-
-
-def rules(path: Path) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+def cases() -> list[dict[str, Any]]:
+    return [case for path in TEST_FILES for case in yaml.safe_load(path.read_text())["tests"]]
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -60,10 +70,13 @@ def test_every_yaml_file_holds_a_mapping(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict)
 
 
-def test_prometheus_scrapes_a_service_that_compose_starts() -> None:
-    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+def test_prometheus_scrapes_a_service_that_compose_starts_and_reads_all_rules() -> None:
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (job,) = configuration["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
     assert target == "exitramp:8000" and "exitramp" in SERVICES
+    others = {"prometheus.yml", *(path.name for path in TEST_FILES)}
+    assert {path.name for path in RULE_FILES} == {path.name for path in PROMETHEUS.glob("*.yml")} - others
 
 
 def test_grafana_finds_its_data_source_and_its_dashboard() -> None:
@@ -73,15 +86,15 @@ def test_grafana_finds_its_data_source_and_its_dashboard() -> None:
     assert source["url"] == "http://prometheus:9090"
     scrape_interval = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scrape_interval
-    queried = {panel["datasource"]["uid"] for panel in panels() if "targets" in panel}
-    assert queried == {source["uid"]}
+    lists = (panels(), dashboard()["templating"]["list"], dashboard()["annotations"]["list"])
+    assert {asking["datasource"]["uid"] for asking_list in lists for asking in asking_list} == {source["uid"]}
     mounted = {volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
     assert provider["options"]["path"] in mounted
 
 
-def test_the_dashboard_asks_its_five_questions_in_order() -> None:
-    titles = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    words = ("healthy", "within budget", "leave", "batch", "degrading")
+def test_the_dashboard_asks_its_seven_questions_in_order() -> None:
+    titles = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
+    words = ("healthy", "within budget", "leave", "batch", "degrading", "drift", "machine")
     assert len(titles) == len(words)
     assert all(word in title for word, title in zip(words, titles, strict=True))
 
@@ -89,7 +102,7 @@ def test_the_dashboard_asks_its_five_questions_in_order() -> None:
 def test_no_two_panels_of_the_dashboard_share_an_id_or_a_place() -> None:
     ids: set[int] = set()
     cells: set[tuple[int, int]] = set()
-    for panel in panels():
+    for panel in dashboard()["panels"]:
         place = panel["gridPos"]
         covered = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
         assert panel["id"] not in ids and not covered & cells and place["x"] + place["w"] <= 24
@@ -97,47 +110,116 @@ def test_no_two_panels_of_the_dashboard_share_an_id_or_a_place() -> None:
         cells |= covered
 
 
-@pytest.mark.parametrize(
-    "path", [DASHBOARD, PROMETHEUS / "alerts.yml", PROMETHEUS / "alerts_test.yml"], ids=lambda p: p.name
-)
+def test_every_panel_says_what_to_look_at_has_a_unit_and_names_its_lines() -> None:
+    for panel in panels():
+        assert len(panel["description"]) > 20, panel["title"]
+        if panel["type"] in ("timeseries", "stat", "bargauge"):
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+
+
+def test_every_alert_is_named_where_the_dashboard_shows_what_it_watches() -> None:
+    told = " ".join(panel["description"] for panel in panels())
+    for alert in alerts():
+        base = re.sub("(Fast|Slowly)$", "", alert["alert"])
+        assert re.search(rf"\b{base}\b", told), alert["alert"]
+    named = set(re.findall(r"\bExitramp\w+", told))
+    assert named <= {alert["alert"] for alert in alerts()}
+
+
+@pytest.mark.parametrize("path", [DASHBOARD, *RULE_FILES, *TEST_FILES], ids=lambda path: path.name)
 def test_every_metric_that_is_named_exists(path: Path) -> None:
     if path == DASHBOARD:
-        variables = json.loads(path.read_text())["templating"]["list"]
-        texts = dashboard_queries() + [variable["query"]["query"] for variable in variables]
-    elif path.name == "alerts.yml":
+        variables, annotations = dashboard()["templating"]["list"], dashboard()["annotations"]["list"]
+        texts = [*queries().values(), *(variable["query"]["query"] for variable in variables)]
+        texts += [annotation["expr"] for annotation in annotations]
+    elif path in RULE_FILES:
         texts = [rule["expr"] for rule in rules(path)]
     else:
-        cases = yaml.safe_load(path.read_text())["tests"]
-        texts = [series["series"] for case in cases for series in case["input_series"]]
+        found = yaml.safe_load(path.read_text())["tests"]
+        texts = [series["series"] for case in found for series in case["input_series"]]
     named = set().union(*map(named_metrics, texts))
     assert named
-    assert named <= exported_metrics()
+    assert named <= known_metrics()
+
+
+def test_every_metric_of_the_service_is_explained() -> None:
+    families = [family for family in Metrics().registry.collect() if family.name.startswith("exitramp_")]
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert len(names) > 20
+    assert names == set(re.findall(r"^\| `(exitramp_\w+)`", RUNBOOK, re.MULTILINE))
+
+
+def test_every_bucket_that_is_asked_for_exists_and_one_is_the_latency_objective() -> None:
+    bounds = {float(bound) for rule in all_rules() for bound in re.findall(r'le="([^"]+)"', rule["expr"])}
+    assert bounds == {Settings.model_fields["latency_objective_s"].default}
+    assert bounds <= set(LATENCY_S)
+
+
+def test_the_objectives_are_about_the_routes_that_classify() -> None:
+    paths = set(create_app(Settings()).openapi()["paths"])
+    chosen = {text for rule in all_rules() for text in re.findall(r'route=~"([^"]+)"', rule["expr"])}
+    infer = {"/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
+    matched = {text: {path for path in paths if re.fullmatch(text, path)} for text in chosen}
+    assert matched == {
+        "/classify.*|/explain|/v2/.*/infer": {"/classify", "/classify/stream", "/explain", *infer},
+        "/classify|/v2/.*/infer": {"/classify", *infer},
+    }
+
+
+def test_the_dashboard_leaves_probes_out_and_nothing_else() -> None:
+    (left_out,) = {text for query in queries().values() for text in re.findall(r'route!~"([^"]+)"', query)}
+    paths = set(create_app(Settings()).openapi()["paths"])
+    probes = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+    probes |= {path for path in paths if path.startswith("/v2/models/") and path.endswith("/ready")}
+    assert {path for path in paths if re.fullmatch(left_out, path)} == probes
+
+
+def test_every_reason_of_a_refusal_is_counted_from_zero_on() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "status")]
+    assert set(REASONS) == {kind.code for kind in kinds if kind.status in (401, 429, 503)}
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
-    cases = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
-    checks = [check for case in cases for check in case["alert_rule_test"]]
-    for rule in rules(PROMETHEUS / "alerts.yml"):
-        fired = {bool(check["exp_alerts"]) for check in checks if check["alertname"] == rule["alert"]}
-        assert fired == {True, False}, rule["alert"]
+    checks = [check for case in cases() for check in case["alert_rule_test"]]
+    for alert in alerts():
+        fired = {bool(check["exp_alerts"]) for check in checks if check["alertname"] == alert["alert"]}
+        assert fired == {True, False}, alert["alert"]
 
 
-def test_every_alert_states_its_severity_and_what_to_do() -> None:
-    for rule in rules(PROMETHEUS / "alerts.yml"):
-        assert rule["labels"]["severity"] in {"critical", "warning"}
-        assert rule["for"] and rule["annotations"]["summary"] and rule["annotations"]["description"]
+def test_every_alert_states_its_severity_what_to_do_and_where_more_is_said() -> None:
+    headings = re.findall(r"^### (\w+)", RUNBOOK, re.MULTILINE)
+    assert sorted(headings) == sorted(alert["alert"] for alert in alerts())
+    for alert in alerts():
+        notes = alert["annotations"]
+        assert alert["labels"]["severity"] in {"critical", "warning"}
+        assert alert["for"] and notes["summary"] and notes["description"]
+        assert notes["runbook"] == f"deploy/prometheus/README.md#{alert['alert'].lower()}"
 
 
-def test_prometheus_accepts_its_configuration_and_the_alerts_pass_their_cases() -> None:
-    promtool = tool("promtool")
-    run(promtool, "check", "config", PROMETHEUS / "prometheus.yml")
-    run(promtool, "check", "rules", PROMETHEUS / "alerts.yml")
-    run(promtool, "test", "rules", PROMETHEUS / "alerts_test.yml")
+def test_prometheus_accepts_its_configuration() -> None:
+    run(tool("promtool"), "check", "config", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.name)
+def test_the_alerts_fire_where_they_should_and_nowhere_else(path: Path) -> None:
+    run(tool("promtool"), "test", "rules", path)
 
 
 def test_every_query_of_the_dashboard_is_valid_promql(tmp_path: Path) -> None:
-    queries = [query.replace("$model", "any") for query in dashboard_queries()]
-    recorded = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
+    recorded = [
+        {"record": f"query_{number}", "expr": query} for number, query in enumerate(queries().values())
+    ]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
     run(tool("promtool"), "check", "rules", file)
+
+
+def test_an_alert_is_taken_apart_at_what_compares_and_combines() -> None:
+    assert operands('a{b=~"x > 1 and (y"} > 14.4 * 0.001\n and on (model) f(c[5m] > 0) unless d') == [
+        'a{b=~"x > 1 and (y"}',
+        "14.4 * 0.001",
+        "f(c[5m] > 0)",
+        "d",
+    ]
+    assert operands('up{job="a"} == 0 or absent(up{job="a"})') == ['up{job="a"}', "0", 'up{job="a"}']

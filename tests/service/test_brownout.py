@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import ExitStack
 
 import pytest
 
 from service.engine.admission import SETTLING, Admission, AnswerRate, NoPermit
 from service.engine.brownout import BEGIN, FULL, STEPS, Brownout
+from service.engine.engine import Engine
 from service.metrics import Metrics
 
 
@@ -68,6 +71,27 @@ def test_launches_longer_than_the_objective_shrink_budgets_as_well() -> None:
 def test_switched_off_or_at_its_floor_a_budget_stays() -> None:
     assert strained(enabled=False).shrunk(100.0, 25.0, 0.0) == 100.0
     assert strained().shrunk(100.0, 100.0, 0.0) == 100.0
+
+
+async def test_a_scrape_sees_how_far_budgets_are_shrunk_and_that_this_passes() -> None:
+    metrics = Metrics()
+    engine = Engine(metrics, max_in_flight=8, max_batch=1, max_wait_s=0.001, objective_s=0.02, brownout=True)
+    assert shown(metrics) == {"exitramp_brownout": 0.0, "exitramp_in_flight_limit": 8.0}
+    engine.brownout.observe(0.02, time.monotonic())
+    assert shown(metrics)["exitramp_brownout"] == 1.0
+    while strength := shown(metrics)["exitramp_brownout"]:  # 160 ms at most: eight objectives
+        assert strength in {step / STEPS for step in range(STEPS + 1)}
+        await asyncio.sleep(0.001)
+
+
+def shown(metrics: Metrics) -> dict[str, float]:
+    names = ("exitramp_brownout", "exitramp_in_flight_limit")
+    return {
+        sample.name: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name in names
+    }
 
 
 def test_the_time_to_drain_follows_the_rate_of_answers() -> None:

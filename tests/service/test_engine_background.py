@@ -58,6 +58,11 @@ async def test_early_leavers_are_checked_when_there_is_nothing_else_to_do(
         agree = [alone(model, images[i], last)[0] == answers[i].classes[0] for i in left]
         shown = metrics.exit_agreement.labels("small", str(k))._value.get()  # type: ignore[attr-defined]
         assert shown == pytest.approx(sum(agree) / len(agree))
+        agreed = metrics.rechecks_agreed.labels("small", str(k))._value.get()  # type: ignore[attr-defined]
+        assert (agreed, _rechecks(metrics, k)) == (sum(agree), len(agree))
+    # A re-check waits until nobody else does: that is no queue.
+    waited, launched = _by_stage(metrics, "stage_queue_seconds"), _by_stage(metrics, "batch_size")
+    assert waited[min(waited)] == launched[min(waited)] and set(waited) < set(launched)
 
 
 async def test_a_policy_on_trial_sees_the_same_images_and_answers_nobody(small_store: SmallStore) -> None:
@@ -77,6 +82,13 @@ async def test_a_policy_on_trial_sees_the_same_images_and_answers_nobody(small_s
     live, tried = model.shadow.flops
     assert live == sum(answer.flops for answer in answers[::2])  # type: ignore[union-attr]
     assert tried > live and 0 < model.shadow.agreed <= 20
+
+
+def _by_stage(metrics: Metrics, name: str) -> dict[str, float]:
+    """How often each stage observed something."""
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    counts = [sample for sample in samples if sample.name == f"exitramp_{name}_count"]
+    return {sample.labels["stage"]: sample.value for sample in counts}
 
 
 def _rechecks(metrics: Metrics, k: int) -> float:
