@@ -1,0 +1,38 @@
+// What the settings mean for a model: which mean is in force, where marks belong, where on the curve they lead.
+
+import { flops } from "./numbers.js";
+
+/** The mean in force: the budget's, or the model's own where nothing is asked for; null under a limit alone. */
+export function meanInForce({ budget, limit, deadline }, model) {
+  return budget ?? (limit === null && deadline === null ? model.default_budget : null);
+}
+
+/** The marks of budget and limit in drawings. */
+export function marks(values, model) {
+  const mean = meanInForce(values, model);
+  const kind = values.budget === null ? "default budget" : "budget";
+  return [
+    ...(mean === null ? [] : [{ name: "budget", text: `${kind} ${flops(mean)}`, flops: mean }]),
+    ...(values.limit === null ? [] : [{ name: "limit", text: `limit ${flops(values.limit)}`, flops: values.limit }]),
+  ];
+}
+
+/** Where on the curve the settings lead; null where a deadline, or budget and limit together, decide. */
+export function landing(values, model) {
+  const mean = meanInForce(values, model);
+  if (values.limit === null) return mean === null ? null : bought(model, mean);
+  return mean === null && values.deadline === null ? best(model, values.limit) : null;
+}
+
+/** The point of a model's curve that a mean budget buys, or null below the cheapest exit. */
+export function bought(model, mean) {
+  const point = model.curve.filter((candidate) => candidate.mean_flops <= mean).at(-1);
+  return point ? { flops: point.mean_flops, accuracy: point.accuracy, by: "budget" } : null;
+}
+
+/** The exit that a limit alone leads to: the most accurate that fits, of equals the deepest. */
+function best(model, limit) {
+  const fitting = model.exits.filter((exit) => exit.flops <= limit);
+  const exit = fitting.reduce((found, next) => (found && found.accuracy > next.accuracy ? found : next), null);
+  return exit && { flops: exit.flops, accuracy: exit.accuracy, by: "limit" };
+}
