@@ -3,10 +3,10 @@
 import { byId, html, svg } from "./dom.js";
 import { flops, milliseconds, percent } from "./numbers.js";
 
-/** Shows what is known so far: the last exit's prediction, and the rest of the answer once it is there. */
-export function showAnswer(model, said, body) {
+/** Shows what is known: the last exit's prediction and, once it is there, the whole answer; `busy` until then. */
+export function showAnswer(model, said, body, busy) {
   const last = said.at(-1);
-  byId("answer").setAttribute("aria-busy", String(!body));
+  byId("answer").setAttribute("aria-busy", String(busy));
   byId("label").textContent = last?.label ?? "…";
   byId("confidence").textContent = last ? percent(last.probability) : "";
   byId("facts").replaceChildren(...(last ? facts(model, last, body) : []));
@@ -15,7 +15,9 @@ export function showAnswer(model, said, body) {
   byId("timing").replaceChildren(...(body ? timing(body.timing_ms) : []));
   const strip = byId("strip");
   strip.hidden = !last;
-  strip.textContent = last ? `${last.label} ${percent(last.probability, 0)} · exit ${last.exit} · ${flops(last.flops)}` : "";
+  strip.textContent = last
+    ? `${last.label} ${percent(last.probability, 0)} · exit ${last.exit} · ${flops(last.flops)}`
+    : "";
 }
 
 /** Tells a screen reader, once. */
@@ -32,9 +34,14 @@ export function showProblem(problem) {
   }
   const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
   const code = problem.status ? `${problem.status} ${problem.code}` : problem.code;
-  box.replaceChildren(html("div", { class: "notice" },
-    html("p", { class: "strong" }, `${problem.title} `, html("code", {}, code)),
-    html("p", {}, problem.detail + wait)));
+  box.replaceChildren(
+    html(
+      "div",
+      { class: "notice" },
+      html("p", { class: "strong" }, `${problem.title} `, html("code", {}, code)),
+      html("p", {}, problem.detail + wait),
+    ),
+  );
 }
 
 function facts(model, last, body) {
@@ -49,27 +56,38 @@ function facts(model, last, body) {
     ["Model", body ? `${body.model}@${body.version}` : null],
     ["Degraded", last.degraded ? "yes: the server is busy" : null],
   ];
-  return pairs.filter(([, value]) => value).map(([name, value]) =>
-    html("div", {}, html("dt", {}, name), html("dd", {}, value)));
+  return pairs
+    .filter(([, value]) => value)
+    .map(([name, value]) => html("div", {}, html("dt", {}, name), html("dd", {}, value)));
 }
 
 function bar({ label, probability }) {
-  return html("li", {},
+  return html(
+    "li",
+    {},
     html("span", { class: "name" }, label),
     html("meter", { min: 0, max: 1, value: probability, "aria-label": label }, ""),
-    html("span", { class: "share" }, percent(probability)));
+    html("span", { class: "share" }, percent(probability)),
+  );
 }
 
 function row(one, said, body) {
   const answered = body && one === said.at(-1);
   const after = one.elapsed_ms ?? body?.timing_ms.total;
-  return html("tr", { class: answered ? "answered" : "" },
+  return html(
+    "tr",
+    { class: answered ? "answered" : "" },
     html("th", { scope: "row" }, String(one.exit)),
     html("td", { class: "name" }, one.label),
-    html("td", {}, html("meter", { min: 0, max: 1, value: one.probability, "aria-hidden": "true" }, ""),
-      ` ${percent(one.probability)}`),
+    html(
+      "td",
+      {},
+      html("meter", { min: 0, max: 1, value: one.probability, "aria-hidden": "true" }, ""),
+      ` ${percent(one.probability)}`,
+    ),
     html("td", {}, flops(one.flops)),
-    html("td", {}, after === undefined ? "" : milliseconds(after)));
+    html("td", {}, after === undefined ? "" : milliseconds(after)),
+  );
 }
 
 /** A bar of the parts of the total, and the parts by name. */
@@ -83,9 +101,19 @@ function timing({ decode, queue, compute, total }) {
     return rect;
   });
   const names = Object.entries(parts).map(([name, part]) =>
-    html("li", { class: name }, `${name} ${milliseconds(part)}`));
+    html("li", { class: name }, `${name} ${milliseconds(part)}`),
+  );
   return [
-    svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", height: 10, "aria-hidden": "true" }, ...rects),
-    html("ul", { class: "legend" }, ...names, html("li", { class: "strong" }, `total ${milliseconds(total)}`)),
+    svg(
+      "svg",
+      { viewBox: "0 0 100 10", preserveAspectRatio: "none", height: 10, "aria-hidden": "true" },
+      ...rects,
+    ),
+    html(
+      "ul",
+      { class: "legend" },
+      ...names,
+      html("li", { class: "strong" }, `total ${milliseconds(total)}`),
+    ),
   ];
 }

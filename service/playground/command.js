@@ -36,5 +36,7 @@ export async function copyCommand() {
     getSelection().selectAllChildren(byId("curl")); // browsers want HTTPS for that, except on localhost
     button.textContent = "Selected";
   }
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  setTimeout(() => {
+    button.textContent = "Copy";
+  }, 1500);
 }

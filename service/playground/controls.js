@@ -7,19 +7,40 @@ const STEPS = 200; // of a slider: fine enough to see, coarse enough for the arr
 
 const KINDS = [
   {
-    name: "budget", header: "X-FLOP-Budget", title: "Mean budget", unit: flops, write: headerNumber,
+    name: "budget",
+    header: "X-FLOP-Budget",
+    title: "Mean budget",
+    unit: flops,
+    write: headerNumber,
     hint: "FLOPs per image on average: a hard image may cost more, an easy one less",
   },
   {
-    name: "limit", header: "X-FLOP-Limit", title: "Limit", unit: flops, write: headerNumber,
+    name: "limit",
+    header: "X-FLOP-Limit",
+    title: "Limit",
+    unit: flops,
+    write: headerNumber,
     hint: "FLOPs that no image may exceed",
   },
   {
-    name: "deadline", header: "X-Deadline-Ms", title: "Deadline", unit: milliseconds,
+    name: "deadline",
+    header: "X-Deadline-Ms",
+    title: "Deadline",
+    unit: milliseconds,
     write: (value) => String(Number(value.toPrecision(2))),
     hint: "milliseconds until the answer, from the deepest exit reached",
   },
 ];
+
+/** Fills the list of tasks and models. */
+export function offerModels(models) {
+  const option = (value) => html("option", { value }, value);
+  const tasks = [...new Set(models.map((model) => model.task))];
+  byId("model").replaceChildren(
+    html("optgroup", { label: "The best model of a task" }, ...tasks.map(option)),
+    html("optgroup", { label: "One model" }, ...models.map((model) => option(model.name))),
+  );
+}
 
 /** The three controls and what they say together. */
 export class Controls {
@@ -62,15 +83,30 @@ class Control {
     const id = (part) => `${kind.name}-${part}`;
     this.#switch = html("input", { type: "checkbox", role: "switch", id: id("on") });
     this.#field = html("input", {
-      id: id("value"), type: "text", autocomplete: "off", spellcheck: "false", autocapitalize: "none",
-      "aria-label": `${kind.title}, value of ${kind.header}`, "aria-describedby": id("hint"),
+      id: id("value"),
+      type: "text",
+      autocomplete: "off",
+      spellcheck: "false",
+      autocapitalize: "none",
+      "aria-label": `${kind.title}, value of ${kind.header}`,
+      "aria-describedby": id("hint"),
     });
     this.#slider = html("input", {
-      id: id("slider"), type: "range", min: 0, max: STEPS, "aria-label": kind.title,
+      id: id("slider"),
+      type: "range",
+      min: 0,
+      max: STEPS,
+      "aria-label": kind.title,
       "aria-describedby": id("hint"),
     });
     this.#hint = html("span", {}, kind.hint);
-    const hint = html("p", { id: id("hint"), class: "quiet" }, html("code", {}, kind.header), " ", this.#hint);
+    const hint = html(
+      "p",
+      { id: id("hint"), class: "quiet" },
+      html("code", {}, kind.header),
+      " ",
+      this.#hint,
+    );
     const label = html("label", { class: "switch" }, this.#switch, ` ${kind.title}`);
     const head = html("div", { class: "row" }, label, this.#field);
     this.element = html("div", { class: `control ${kind.name}` }, head, this.#slider, hint);
@@ -110,7 +146,10 @@ class Control {
   }
 
   #listen(onChange) {
-    this.#switch.addEventListener("change", () => { this.#show(); onChange(); });
+    this.#switch.addEventListener("change", () => {
+      this.#show();
+      onChange();
+    });
     // Whoever moves a slider or types a number wants it to hold.
     this.#slider.addEventListener("input", () => {
       const way = Number(this.#slider.value) / STEPS;

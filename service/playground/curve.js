@@ -12,17 +12,27 @@ const FRAME = { left: 46, right: 14, top: 16, bottom: 42 };
  * @param {number} width in pixels
  * @param {object} model the one that is shown
  * @param {object[]} others of the same task
- * @param {{marks: object[], landing: {flops: number, accuracy: number, by: string}|null, spent: number|null}} settings
+ * @param {{marks: object[], landing: object|null, spent: number|null}} settings of the request
  */
 export function drawCurve(width, model, others, settings) {
   const { x, y, grid } = scales(width, [model, ...others]);
   return svg(
     "svg",
-    { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": told(model, settings) },
+    {
+      width,
+      height: HEIGHT,
+      viewBox: `0 0 ${width} ${HEIGHT}`,
+      role: "img",
+      "aria-label": told(model, settings),
+    },
     ...grid,
     ...others.map((other) => policy(other, x, y, "other")),
     ...settings.marks.map((mark) =>
-      svg("path", { class: `mark ${mark.name}`, d: `M${x(mark.flops)} ${FRAME.top}V${HEIGHT - FRAME.bottom}` })),
+      svg("path", {
+        class: `mark ${mark.name}`,
+        d: `M${x(mark.flops)} ${FRAME.top}V${HEIGHT - FRAME.bottom}`,
+      }),
+    ),
     alone(model, x, y),
     policy(model, x, y, "policy"),
     ...model.exits.map((exit) => numbered(exit, x, y)),
@@ -33,27 +43,38 @@ export function drawCurve(width, model, others, settings) {
 
 function told(model, { landing }) {
   const first = bought(model, Infinity) ?? model.exits.at(-1);
+  const [cheapest] = model.exits;
   const here = landing ? ` Here: ${percent(landing.accuracy)} for ${flops(landing.flops)}.` : "";
-  return `Accuracy of ${model.name} from ${percent(model.exits[0].accuracy)} for ${flops(model.exits[0].flops)} FLOPs`
-    + ` to ${percent(first.accuracy)} under a mean budget.${here}`;
+  return (
+    `Accuracy of ${model.name} from ${percent(cheapest.accuracy)} for ${flops(cheapest.flops)} FLOPs` +
+    ` to ${percent(first.accuracy)} under a mean budget.${here}`
+  );
 }
 
 function scales(width, shown) {
   const costs = shown.flatMap((model) => model.exits.map((exit) => exit.flops));
   const [low, high] = [Math.min(...costs) * 0.9, Math.max(...costs) * 1.04];
-  const accuracies = shown.flatMap((model) => [...model.exits, ...model.curve].map((point) => point.accuracy));
+  const accuracies = shown.flatMap((model) =>
+    [...model.exits, ...model.curve].map((point) => point.accuracy),
+  );
   const spread = Math.max(0.004, Math.max(...accuracies) - Math.min(...accuracies));
   const [bottom, top] = [Math.min(...accuracies) - spread * 0.12, Math.max(...accuracies) + spread * 0.22];
   const clamp = (value) => Math.min(high, Math.max(low, value));
-  const x = (value) => FRAME.left + ((clamp(value) - low) / (high - low)) * (width - FRAME.left - FRAME.right);
+  const x = (value) =>
+    FRAME.left + ((clamp(value) - low) / (high - low)) * (width - FRAME.left - FRAME.right);
   const y = (value) => FRAME.top + ((top - value) / (top - bottom)) * (HEIGHT - FRAME.top - FRAME.bottom);
   const grid = [
     ...ticks(bottom * 100, top * 100, 5).flatMap((tick) => [
       svg("path", { class: "grid", d: `M${FRAME.left} ${y(tick / 100)}H${width - FRAME.right}` }),
-      svg("text", { class: "tick end", x: FRAME.left - 8, y: y(tick / 100) + 4 }, `${Number(tick.toFixed(2))}`),
+      svg(
+        "text",
+        { class: "tick end", x: FRAME.left - 8, y: y(tick / 100) + 4 },
+        `${Number(tick.toFixed(2))}`,
+      ),
     ]),
     ...ticks(low, high, Math.max(3, Math.floor(width / 80))).map((tick) =>
-      svg("text", { class: "tick middle", x: x(tick), y: HEIGHT - FRAME.bottom + 18 }, flops(tick))),
+      svg("text", { class: "tick middle", x: x(tick), y: HEIGHT - FRAME.bottom + 18 }, flops(tick)),
+    ),
     svg("text", { class: "axis", x: FRAME.left, y: HEIGHT - 6 }, "FLOPs per image"),
     svg("text", { class: "axis", x: 0, y: 11 }, "% right (validated)"),
   ];
@@ -61,7 +82,9 @@ function scales(width, shown) {
 }
 
 const way = (points, x, y) =>
-  points.map(([cost, accuracy], n) => `${n ? "L" : "M"}${x(cost).toFixed(1)} ${y(accuracy).toFixed(1)}`).join("");
+  points
+    .map(([cost, accuracy], n) => `${n ? "L" : "M"}${x(cost).toFixed(1)} ${y(accuracy).toFixed(1)}`)
+    .join("");
 
 function policy(model, x, y, name) {
   const points = model.curve.map((point) => [point.mean_flops, point.accuracy]);
@@ -69,13 +92,24 @@ function policy(model, x, y, name) {
 }
 
 function alone(model, x, y) {
-  return svg("path", { class: "curve alone", d: way(model.exits.map((exit) => [exit.flops, exit.accuracy]), x, y) });
+  return svg("path", {
+    class: "curve alone",
+    d: way(
+      model.exits.map((exit) => [exit.flops, exit.accuracy]),
+      x,
+      y,
+    ),
+  });
 }
 
 function numbered(exit, x, y) {
   const [cx, cy] = [x(exit.flops), y(exit.accuracy)];
-  return svg("g", { class: "numbered" }, svg("circle", { cx, cy, r: 8 }),
-    svg("text", { class: "middle", x: cx, y: cy + 3.5 }, String(exit.exit)));
+  return svg(
+    "g",
+    { class: "numbered" },
+    svg("circle", { cx, cy, r: 8 }),
+    svg("text", { class: "middle", x: cx, y: cy + 3.5 }, String(exit.exit)),
+  );
 }
 
 function spentMark(spent, x) {

@@ -21,7 +21,7 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** Draws now and whenever the width changes: drawings are made for it, so that their letters keep their size. */
+/** Draws whenever the width changes, and when it is called: letters keep their size in any width. */
 export function drawnToFit(container, draw) {
   let width = 0;
   const redraw = () => container.replaceChildren(draw(Math.max(280, container.clientWidth)));

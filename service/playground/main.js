@@ -1,8 +1,9 @@
-// The page: what was picked and set goes to the service; what comes back is shown, unless something newer was asked.
+// The page: what was picked and set goes to the service, and what comes back is shown unless something newer
+// was asked.
 
 import { announce, showAnswer, showProblem } from "./answer.js";
 import { command, copyCommand } from "./command.js";
-import { Controls } from "./controls.js";
+import { Controls, offerModels } from "./controls.js";
 import { drawCurve } from "./curve.js";
 import { byId, drawnToFit, html } from "./dom.js";
 import { Means } from "./means.js";
@@ -10,7 +11,7 @@ import { drawNetwork } from "./network.js";
 import { flops, percent } from "./numbers.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
-import { Problem, classify, classifyAll, classifyLive, explain, models, ownFile } from "./service.js";
+import { Problem, classify, classifyAll, classifyLive, explain, models, ownFile, tooLarge } from "./service.js";
 import { landing, marks, meanInForce } from "./settings.js";
 import { startTheme } from "./theme.js";
 
@@ -24,6 +25,7 @@ let image = null;
 let key = "";
 let said = []; // what exits have said about the image
 let body = null; // the whole answer
+let waiting = false; // what is shown is about the settings before
 let question = { abort() {}, asked: null }; // the latest; it aborts the one before
 let timer = 0;
 
@@ -50,25 +52,31 @@ function curve(width) {
   const values = controls.values();
   const others = loaded.filter((model) => model.task === shown.task && model !== shown);
   const spent = body ? said.at(-1).flops : null;
-  return drawCurve(width, shown, others, { marks: marks(values, shown), landing: landing(values, shown), spent });
+  return drawCurve(width, shown, others, {
+    marks: marks(values, shown),
+    landing: landing(values, shown),
+    spent,
+  });
 }
 
 /** Shows everything anew from what is known. */
 function render() {
   if (!shown) return;
   const asked = headers();
-  showAnswer(shown, said, body);
+  showAnswer(shown, said, body, waiting || !body);
   redrawNetwork();
   redrawCurve();
   means.show(JSON.stringify(asked), meanInForce(controls.values(), shown), shown);
-  byId("network-caption").textContent = `${shown.name}: ${shown.exits.length} exits, `
-    + `${flops(shown.exits.at(-1).flops)} FLOPs at full depth. Blocks are as wide as they are expensive, rings as `
-    + "long as exits are sure; dashed exits were not asked.";
+  byId("network-caption").textContent =
+    `${shown.name}: ${shown.exits.length} exits, ` +
+    `${flops(shown.exits.at(-1).flops)} FLOPs at full depth. Blocks are as wide as they are expensive, ` +
+    "rings as long as exits are sure; dashed exits were not asked.";
   byId("live-note").hidden = !byId("live").checked || controls.values().limit === null;
   if (image && asked) byId("curl").textContent = command(image, asked, byId("live").checked, key !== "");
 }
 
 function forget() {
+  waiting = false;
   [said, body] = [[], null];
   byId("raw").textContent = "";
 }
@@ -77,12 +85,14 @@ function pick(picked) {
   image = picked;
   samples.mark(picked.sample ? picked.file : null);
   picture.show(picked, shown.input);
+  forget();
   ask();
 }
 
 /** After a change of settings: asks once they rest. What is being said is about others by now. */
 function changed() {
   question.abort();
+  waiting = true;
   render();
   clearTimeout(timer);
   timer = setTimeout(ask, PAUSE_MS);
@@ -96,8 +106,8 @@ async function ask() {
   const asked = headers();
   const { signal } = turn;
   question = { asked, signal, sent: key ? { ...asked, "X-API-Key": key } : asked, abort: () => turn.abort() };
-  if (!image || !asked) return;
-  forget();
+  waiting = Boolean(image && asked);
+  if (!waiting) return;
   showProblem(null);
   render();
   try {
@@ -109,9 +119,10 @@ async function ask() {
 
 async function answer(current) {
   const { asked, sent, signal } = current;
-  if (image.blob.size > limits.max_body_bytes) throw tooLarge(image.blob.size);
+  if (image.blob.size > limits.max_body_bytes) throw tooLarge(image.blob.size, limits.max_body_bytes);
   const tell = (prediction) => {
     if (signal.aborted) return;
+    if (waiting) forget();
     said = [...said, prediction];
     render();
   };
@@ -120,13 +131,17 @@ async function answer(current) {
     : { body: await classify(image.blob, sent, signal) };
   signal.throwIfAborted();
   body = result.body;
-  if (!said.length) said = body.predictions;
+  if (waiting) said = body.predictions;
+  waiting = false;
   shown = loaded.find((model) => model.name === body.model) ?? shown; // models of a task take turns
   byId("raw").textContent = result.text ?? JSON.stringify(body, null, 2);
   means.add(JSON.stringify(asked), 1, body.flops);
   render();
   const last = said.at(-1);
-  announce(`${last.label}, ${percent(last.probability, 0)}, exit ${last.exit} of ${last.exits}, ${flops(last.flops)} FLOPs`);
+  announce(
+    `${last.label}, ${percent(last.probability, 0)}, exit ${last.exit} of ${last.exits}, ` +
+      `${flops(last.flops)} FLOPs`,
+  );
   return current;
 }
 
@@ -149,18 +164,17 @@ async function all({ asked, sent, signal }) {
   if (!samples.allWanted || !asked) return;
   try {
     const images = await samples.images();
-    const answered = await classifyAll(images.map(({ blob }) => blob), sent, signal);
+    const answered = await classifyAll(
+      images.map(({ blob }) => blob),
+      sent,
+      signal,
+    );
     if (signal.aborted) return;
     means.add(JSON.stringify(asked), samples.showAll(answered), answered.flops);
     render();
   } catch (error) {
     if (!signal.aborted) samples.clear(expected(error).detail);
   }
-}
-
-function tooLarge(bytes) {
-  const detail = `the file has ${bytes} bytes, the limit is ${limits.max_body_bytes} bytes`;
-  return new Problem(413, { code: "too_large", title: "Too large", detail });
 }
 
 /** An error that the service or the way there has made; mistakes of this page go on to the console. */
@@ -191,15 +205,6 @@ function choose() {
   else changed();
 }
 
-function offer() {
-  const option = (value) => html("option", { value }, value);
-  const tasks = [...new Set(loaded.map((model) => model.task))];
-  byId("model").replaceChildren(
-    html("optgroup", { label: "The best model of a task" }, ...tasks.map(option)),
-    html("optgroup", { label: "One model" }, ...loaded.map((model) => option(model.name))),
-  );
-}
-
 function listen() {
   byId("model").addEventListener("change", choose);
   byId("live").addEventListener("change", changed);
@@ -224,7 +229,7 @@ async function start() {
     return;
   }
   showProblem(null);
-  offer();
+  offerModels(loaded);
   choose();
 }
 

@@ -23,19 +23,27 @@ export class Means {
     const mean = images ? spent / images : 0;
     const scale = Math.max(model.exits.at(-1).flops, mean, budget ?? 0) * 1.02;
     byId("means").replaceChildren(drawn(mean / scale, budget && budget / scale));
-    byId("means-text").textContent = images ? told(images, mean, budget) : "No image was answered with these settings yet.";
+    byId("means-text").textContent = images
+      ? told(images, mean, budget)
+      : "No image was answered with these settings yet.";
   }
 }
 
 function drawn(mean, budget) {
-  return svg("svg", { viewBox: "0 0 1000 24", preserveAspectRatio: "none", height: 24, "aria-hidden": "true" },
+  return svg(
+    "svg",
+    { viewBox: "0 0 1000 24", preserveAspectRatio: "none", height: 24, "aria-hidden": "true" },
     svg("rect", { class: "track", x: 0, y: 6, width: 1000, height: 12 }),
     svg("rect", { class: "spent", x: 0, y: 6, width: mean * 1000, height: 12 }),
-    ...(budget ? [svg("rect", { class: "mark-bar budget", x: budget * 1000 - 1.5, y: 0, width: 3, height: 24 })] : []));
+    ...(budget
+      ? [svg("rect", { class: "mark-bar budget", x: budget * 1000 - 1.5, y: 0, width: 3, height: 24 })]
+      : []),
+  );
 }
 
 function told(images, mean, budget) {
-  const spent = `${images} ${images === 1 ? "image" : "images"} with these settings spent ${flops(mean)} FLOPs on average`;
+  const count = `${images} ${images === 1 ? "image" : "images"}`;
+  const spent = `${count} with these settings spent ${flops(mean)} FLOPs on average`;
   if (!budget) return `${spent}. There is no mean budget.`;
   const share = `, ${percent(mean / budget, 0)} of the ${flops(budget)} allowed.`;
   const over = mean > budget ? " A few images may be above; over thousands the mean is held." : "";

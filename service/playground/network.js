@@ -36,7 +36,9 @@ function told(model, { said, done }) {
   const network = `${model.name}: ${model.exits.length} exits`;
   const last = said.at(-1);
   if (!last) return `${network}; no image has gone through yet`;
-  const spoke = said.map((one) => `exit ${one.exit} says ${one.label}, ${percent(one.probability, 0)}`).join("; ");
+  const spoke = said
+    .map((one) => `exit ${one.exit} says ${one.label}, ${percent(one.probability, 0)}`)
+    .join("; ");
   return `${network}. ${spoke}. ${done ? `Left at exit ${last.exit} after ${flops(last.flops)} FLOPs.` : ""}`;
 }
 
@@ -80,7 +82,8 @@ function nodes(model, x, said, done) {
     const group = svg("g", { class: `exit ${how}${one && one === said.at(-1) ? " fresh" : ""}` });
     group.append(svg("circle", { cx: places[k], cy: NODE, r: radius }));
     if (one) group.append(gauge(places[k], radius, one.probability));
-    if (radius > 8) group.append(svg("text", { x: places[k], y: NODE + 4.5, class: "middle" }, String(exit.exit)));
+    if (radius > 8)
+      group.append(svg("text", { x: places[k], y: NODE + 4.5, class: "middle" }, String(exit.exit)));
     if (one) group.append(...words(one, places[k], NODE - radius, one === said.at(-1) ? Infinity : room));
     return group;
   });
@@ -110,9 +113,17 @@ function ruler(end, x, spent, width) {
   return [
     svg("rect", { class: "track", x: x(0), y: RULER, width: x(end) - x(0), height: 6, rx: 3 }),
     svg("rect", { class: "spent", x: x(0), y: RULER, width: x(spent) - x(0), height: 6, rx: 3 }),
-    ...steps.map((step) => svg("text", {
-      x: x(step), y: RULER + 24, class: step ? "middle tick" : "tick",
-    }, step ? flops(step) : "0")),
+    ...steps.map((step) =>
+      svg(
+        "text",
+        {
+          x: x(step),
+          y: RULER + 24,
+          class: step ? "middle tick" : "tick",
+        },
+        step ? flops(step) : "0",
+      ),
+    ),
   ];
 }
 

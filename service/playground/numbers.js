@@ -1,6 +1,11 @@
 // Numbers as people read them and as the service's headers take them.
 
-const SUFFIXES = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3]];
+const SUFFIXES = [
+  ["T", 1e12],
+  ["G", 1e9],
+  ["M", 1e6],
+  ["k", 1e3],
+];
 const NUMBER = /^(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?([kMGT]?)$/;
 
 /** A number as the headers allow it, e.g. "25M", or null. */

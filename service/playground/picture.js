@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 export class Picture {
   #urls = { picture: null, map: null };
 
-  /** `onPick` is called with each image that a user brings, {blob, file, sample, truth}; `onMap` to get a map. */
+  /** `onPick` is called with each image that a user brings, `onMap` when a map is wanted. */
   constructor(onPick, onMap) {
     const take = (blob, name) => {
       if (blob) onPick({ blob, file: blob.name || name, sample: false, truth: null });
@@ -83,8 +83,13 @@ export class Picture {
 
   #listenForDrops(take) {
     const over = (is) => byId("image").classList.toggle("over", is);
-    document.addEventListener("dragover", (event) => { event.preventDefault(); over(true); });
-    document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) over(false); });
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      over(true);
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) over(false);
+    });
     document.addEventListener("drop", (event) => {
       event.preventDefault(); // else the browser would leave the page for the file
       over(false);

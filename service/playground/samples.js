@@ -66,7 +66,9 @@ export class Samples {
     const answered = body.predictions.filter((one) => !one.error);
     const right = body.predictions.filter((one, n) => one.label === this.#shown[n].label).length;
     const mean = body.flops / Math.max(1, answered.length);
-    const allowed = body.budget.mean ? ` of ${flops(body.budget.mean)} allowed (${percent(mean / body.budget.mean, 0)})` : "";
+    const allowed = body.budget.mean
+      ? ` of ${flops(body.budget.mean)} allowed (${percent(mean / body.budget.mean, 0)})`
+      : "";
     byId("all-result").textContent =
       `${answered.length} images in one request: ${right} right, mean ${flops(mean)} FLOPs${allowed}.`;
     return answered.length;
@@ -80,10 +82,18 @@ export class Samples {
 
   #button(entry, n) {
     const picture = html("img", { src: `playground/samples/${entry.file}`, alt: "", width: 56, height: 56 });
-    const button = html("button", {
-      type: "button", "aria-pressed": "false", "aria-label": `Sample ${n + 1}: ${entry.label}`,
-      title: entry.label, "data-file": entry.file,
-    }, picture, html("span", { class: "badge" }));
+    const button = html(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": "false",
+        "aria-label": `Sample ${n + 1}: ${entry.label}`,
+        title: entry.label,
+        "data-file": entry.file,
+      },
+      picture,
+      html("span", { class: "badge" }),
+    );
     button.addEventListener("click", async () => this.onPick(await this.image(entry)));
     return html("li", {}, button);
   }

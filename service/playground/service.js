@@ -4,7 +4,13 @@
 export class Problem extends Error {
   constructor(status, members, retryAfter = null) {
     super(members.detail);
-    Object.assign(this, { status, code: members.code, title: members.title, detail: members.detail, retryAfter });
+    Object.assign(this, {
+      status,
+      code: members.code,
+      title: members.title,
+      detail: members.detail,
+      retryAfter,
+    });
   }
 }
 
@@ -19,7 +25,9 @@ async function asked(path, options) {
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => null);
-  const members = told?.detail ? told : { code: "unexpected", title: "Unexpected answer", detail: `HTTP ${answer.status}` };
+  const members = told?.detail
+    ? told
+    : { code: "unexpected", title: "Unexpected answer", detail: `HTTP ${answer.status}` };
   throw new Problem(answer.status, members, answer.headers.get("Retry-After"));
 }
 
@@ -29,6 +37,12 @@ function unreached(error, signal) {
   return new Problem(0, { code: "unreachable", title: "No answer", detail });
 }
 
+/** What the service says to files over its limit; for those that need not be sent to know. */
+export function tooLarge(bytes, limit) {
+  const detail = `the file has ${bytes} bytes, the limit is ${limit} bytes`;
+  return new Problem(413, { code: "too_large", title: "Too large", detail });
+}
+
 /** The models that are loaded. */
 export const models = async () => (await (await asked("models")).json()).models;
 
@@ -36,7 +50,8 @@ export const models = async () => (await (await asked("models")).json()).models;
 export const ownFile = async (name) => (await asked(`playground/${name}`, { cache: "default" })).json();
 
 /** A sample's bytes. */
-export const sample = async (file) => (await asked(`playground/samples/${file}`, { cache: "default" })).blob();
+export const sample = async (file) =>
+  (await asked(`playground/samples/${file}`, { cache: "default" })).blob();
 
 const post = (path, body, headers, signal) => asked(path, { method: "POST", body, headers, signal });
 
@@ -70,7 +85,9 @@ export async function classifyLive(image, headers, signal, onPrediction) {
   let body = null;
   let text = "";
   try {
-    for await (const [event, data] of events(answer.body, (piece) => { text += piece; })) {
+    for await (const [event, data] of events(answer.body, (piece) => {
+      text += piece;
+    })) {
       if (event === "error") throw new Problem(data.status, data);
       if (event === "done") body = { ...data, predictions: predictions.slice(-1) };
       if (event === "prediction") {

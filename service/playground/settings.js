@@ -1,8 +1,8 @@
-// What the settings mean for a model: which mean is in force, where marks belong, where on the curve they lead.
+// What the settings mean for a model: the mean in force, marks in drawings, where on the curve they lead.
 
 import { flops } from "./numbers.js";
 
-/** The mean in force: the budget's, or the model's own where nothing is asked for; null under a limit alone. */
+/** The mean in force: the budget's, or the model's own where nothing is asked for; else null. */
 export function meanInForce({ budget, limit, deadline }, model) {
   return budget ?? (limit === null && deadline === null ? model.default_budget : null);
 }
@@ -13,7 +13,9 @@ export function marks(values, model) {
   const kind = values.budget === null ? "default budget" : "budget";
   return [
     ...(mean === null ? [] : [{ name: "budget", text: `${kind} ${flops(mean)}`, flops: mean }]),
-    ...(values.limit === null ? [] : [{ name: "limit", text: `limit ${flops(values.limit)}`, flops: values.limit }]),
+    ...(values.limit === null
+      ? []
+      : [{ name: "limit", text: `limit ${flops(values.limit)}`, flops: values.limit }]),
   ];
 }
 
@@ -33,6 +35,9 @@ export function bought(model, mean) {
 /** The exit that a limit alone leads to: the most accurate that fits, of equals the deepest. */
 function best(model, limit) {
   const fitting = model.exits.filter((exit) => exit.flops <= limit);
-  const exit = fitting.reduce((found, next) => (found && found.accuracy > next.accuracy ? found : next), null);
+  const exit = fitting.reduce(
+    (found, next) => (found && found.accuracy > next.accuracy ? found : next),
+    null,
+  );
   return exit && { flops: exit.flops, accuracy: exit.accuracy, by: "limit" };
 }

@@ -28,7 +28,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""Of every file. The page loads nothing from elsewhere, and shows what users send: it may run only its own."""
+"""Of every file. The page loads nothing from elsewhere, and what users send can make it run nothing."""
 
 TYPES: Final = {
     ".html": "text/html",
@@ -59,7 +59,7 @@ class Asset:
 
 
 def playground(settings: Settings) -> APIRouter:
-    """``GET /`` and the files of the page, which it finds relative to itself: a path prefix is no obstacle."""
+    """``GET /`` and the files of the page, which it finds relative to itself, below any path prefix."""
     folder = files("service") / "playground"
     assets = {name: Asset(name, file.read_bytes()) for name, file in _walk(folder)}
     assets[LIMITS] = Asset(LIMITS, orjson.dumps({"max_body_bytes": settings.max_body_bytes}))
