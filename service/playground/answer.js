@@ -3,7 +3,7 @@
 import { byId, html, svg } from "./dom.js";
 import { flops, milliseconds, percent } from "./numbers.js";
 
-/** Shows what is known: the last exit's prediction and, once it is there, the whole answer; `busy` until then. */
+/** Shows what exits have said and, once it is there, the whole answer; `busy` until then. */
 export function showAnswer(model, said, body, busy) {
   const last = said.at(-1);
   byId("answer").setAttribute("aria-busy", String(busy));

@@ -15,7 +15,7 @@ const FRAME = { left: 46, right: 14, top: 16, bottom: 42 };
  * @param {{marks: object[], landing: object|null, spent: number|null}} settings of the request
  */
 export function drawCurve(width, model, others, settings) {
-  const { x, y, grid } = scales(width, [model, ...others]);
+  const { x, y, grid } = scales(width, [model, ...others], settings.spent ?? 0);
   return svg(
     "svg",
     {
@@ -51,9 +51,9 @@ function told(model, { landing }) {
   );
 }
 
-function scales(width, shown) {
+function scales(width, shown, spent) {
   const costs = shown.flatMap((model) => model.exits.map((exit) => exit.flops));
-  const [low, high] = [Math.min(...costs) * 0.9, Math.max(...costs) * 1.04];
+  const [low, high] = [Math.min(...costs) * 0.9, Math.max(spent, ...costs) * 1.04];
   const accuracies = shown.flatMap((model) =>
     [...model.exits, ...model.curve].map((point) => point.accuracy),
   );

@@ -11,7 +11,16 @@ import { drawNetwork } from "./network.js";
 import { flops, percent } from "./numbers.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
-import { Problem, classify, classifyAll, classifyLive, explain, models, ownFile, tooLarge } from "./service.js";
+import {
+  Problem,
+  classify,
+  classifyAll,
+  classifyLive,
+  explain,
+  models,
+  ownFile,
+  tooLarge,
+} from "./service.js";
 import { landing, marks, meanInForce } from "./settings.js";
 import { startTheme } from "./theme.js";
 
@@ -54,7 +63,7 @@ function curve(width) {
   const spent = body ? said.at(-1).flops : null;
   return drawCurve(width, shown, others, {
     marks: marks(values, shown),
-    landing: landing(values, shown),
+    landing: landing(values, shown, byId("live").checked),
     spent,
   });
 }

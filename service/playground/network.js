@@ -132,8 +132,8 @@ function line(mark, x) {
 }
 
 function named(mark, n, x, width, end) {
-  const half = mark.text.length * 3.7;
-  const at = Math.min(Math.max(x(mark.flops), half + 4), width - half - 4);
   const text = mark.flops > end ? `${mark.text} →` : mark.text;
+  const half = text.length * 4; // pixels; about what the letters take
+  const at = Math.min(Math.max(x(mark.flops), half + 4), width - half - 4);
   return svg("text", { x: at, y: RULER + 46 + 20 * n, class: `middle mark-name ${mark.name}` }, text);
 }

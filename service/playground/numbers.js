@@ -31,8 +31,11 @@ export function flops(value) {
   return `${Number((value / factor).toPrecision(3))} ${suffix}`.trim();
 }
 
-/** A share as a percentage with a digit behind the point. */
-export const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+/** A share as a percentage; less than all is never rounded to 100 %. */
+export function percent(share, digits = 1) {
+  const most = share < 1 ? 100 - 10 ** -digits : Infinity;
+  return `${Math.min(share * 100, most).toFixed(digits)} %`;
+}
 
 /** Milliseconds for reading. */
 export const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;

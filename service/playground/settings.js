@@ -19,11 +19,14 @@ export function marks(values, model) {
   ];
 }
 
-/** Where on the curve the settings lead; null where a deadline, or budget and limit together, decide. */
-export function landing(values, model) {
+/**
+ * Where on the curve the settings lead. Null where that is not known beforehand: with a deadline, with budget
+ * and limit together, and for a stream under a limit, whose exits on the way cost as well.
+ */
+export function landing(values, model, live) {
   const mean = meanInForce(values, model);
   if (values.limit === null) return mean === null ? null : bought(model, mean);
-  return mean === null && values.deadline === null ? best(model, values.limit) : null;
+  return mean === null && values.deadline === null && !live ? best(model, values.limit) : null;
 }
 
 /** The point of a model's curve that a mean budget buys, or null below the cheapest exit. */

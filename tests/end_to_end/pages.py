@@ -28,7 +28,7 @@ QUIET = (
 )
 """Chromium without a window, and without requests of its own."""
 
-PATIENCE_MS = 8_000
+PATIENCE_MS = 20_000
 """With what takes moments, on a busy machine, milliseconds."""
 
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of")

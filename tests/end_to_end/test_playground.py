@@ -166,7 +166,12 @@ def test_a_limit_leads_to_the_exit_that_fits_and_a_deadline_is_sent(visit: Visit
         visit.type("limit", str(flops))
         expect(visit.page.locator("tr.answered th")).to_have_text(str(number))
         assert visit.page.locator("#network .exit.answered text").first.text_content() == str(number)
+        assert visit.text("#curve .landing-name").endswith(f"for {visit.text('tr.answered td:nth-child(4)')}")
     assert visit.text("#network .mark-name.limit") == "limit 53.8 M"
+    visit.switch("live", True)
+    expect(visit.page.locator("#live-note")).to_be_visible()
+    assert visit.page.locator("#curve .landing").count() == 0
+    visit.switch("live", False)
     visit.switch("limit-on", False)
     visit.type("deadline", "5000")
     expect(visit.page.locator("#curl")).to_contain_text("X-Deadline-Ms: 5000")
