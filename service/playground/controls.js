@@ -53,14 +53,14 @@ export class Controls {
     this.#controls[0].on = true;
   }
 
-  /** Fits ranges and values to a model. */
-  fit(model) {
-    const [cheapest, deepest] = [model.exits[0], model.exits.at(-1)];
-    const middle = model.exits[Math.floor((model.exits.length - 1) / 2)];
+  /** Fits ranges to models that may answer, and values to the first of them. */
+  fit(models) {
+    const [{ exits, default_budget: normal }] = models;
     const [budget, limit, deadline] = this.#controls;
-    const most = Math.max(deepest.dense_flops, model.default_budget);
-    budget.fit(cheapest.flops, most, model.default_budget);
-    limit.fit(cheapest.flops, most, middle.flops);
+    const least = Math.min(...models.map((model) => model.exits[0].flops));
+    const most = Math.max(normal, ...models.map((model) => model.exits.at(-1).dense_flops));
+    budget.fit(least, most, normal);
+    limit.fit(least, most, exits[Math.floor((exits.length - 1) / 2)].flops);
     deadline.fit(1, 1000, deadline.value ?? 50);
   }
 

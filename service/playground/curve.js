@@ -4,8 +4,8 @@ import { svg } from "./dom.js";
 import { flops, percent, ticks } from "./numbers.js";
 import { bought } from "./settings.js";
 
-const HEIGHT = 270;
-const FRAME = { left: 46, right: 14, top: 16, bottom: 42 };
+const HEIGHT = 280;
+const FRAME = { left: 46, right: 14, top: 26, bottom: 42 };
 
 /**
  * Draws the curves of a model and of others of its task.

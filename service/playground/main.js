@@ -8,19 +8,10 @@ import { drawCurve } from "./curve.js";
 import { byId, drawnToFit, html } from "./dom.js";
 import { Means } from "./means.js";
 import { drawNetwork } from "./network.js";
-import { flops, percent } from "./numbers.js";
+import { counted, flops, percent } from "./numbers.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
-import {
-  Problem,
-  classify,
-  classifyAll,
-  classifyLive,
-  explain,
-  models,
-  ownFile,
-  tooLarge,
-} from "./service.js";
+import * as service from "./service.js";
 import { landing, marks, meanInForce } from "./settings.js";
 import { startTheme } from "./theme.js";
 
@@ -51,9 +42,16 @@ function headers() {
   return budgets && { "X-Model": byId("model").value, ...budgets };
 }
 
+/** The models that may answer: the one that is chosen, or all of the task that is chosen. */
+function candidates() {
+  const { value } = byId("model");
+  return loaded.filter((model) => model.name === value || model.task === value);
+}
+
 function network(width) {
   if (!shown) return html("p", {}, "…");
-  return drawNetwork(width, shown, { said, done: body !== null, marks: marks(controls.values(), shown) });
+  const way = { said, done: body !== null, marks: marks(controls.values(), candidates()[0]) };
+  return drawNetwork(width, shown, way);
 }
 
 function curve(width) {
@@ -62,8 +60,8 @@ function curve(width) {
   const others = loaded.filter((model) => model.task === shown.task && model !== shown);
   const spent = body ? said.at(-1).flops : null;
   return drawCurve(width, shown, others, {
-    marks: marks(values, shown),
-    landing: landing(values, shown, byId("live").checked),
+    marks: marks(values, candidates()[0]),
+    landing: landing(values, candidates(), byId("live").checked),
     spent,
   });
 }
@@ -75,9 +73,9 @@ function render() {
   showAnswer(shown, said, body, waiting || !body);
   redrawNetwork();
   redrawCurve();
-  means.show(JSON.stringify(asked), meanInForce(controls.values(), shown), shown);
+  means.show(JSON.stringify(asked), meanInForce(controls.values(), candidates()[0]), shown);
   byId("network-caption").textContent =
-    `${shown.name}: ${shown.exits.length} exits, ` +
+    `${shown.name}: ${counted(shown.exits.length, "exit")}, ` +
     `${flops(shown.exits.at(-1).flops)} FLOPs at full depth. Blocks are as wide as they are expensive, ` +
     "rings as long as exits are sure; dashed exits were not asked.";
   byId("live-note").hidden = !byId("live").checked || controls.values().limit === null;
@@ -128,7 +126,7 @@ async function ask() {
 
 async function answer(current) {
   const { asked, sent, signal } = current;
-  if (image.blob.size > limits.max_body_bytes) throw tooLarge(image.blob.size, limits.max_body_bytes);
+  if (image.blob.size > limits.max_body_bytes) throw service.tooLarge(image.blob.size, limits.max_body_bytes);
   const tell = (prediction) => {
     if (signal.aborted) return;
     if (waiting) forget();
@@ -136,8 +134,8 @@ async function answer(current) {
     render();
   };
   const result = byId("live").checked
-    ? await classifyLive(image.blob, sent, signal, tell)
-    : { body: await classify(image.blob, sent, signal) };
+    ? await service.classifyLive(image.blob, sent, signal, tell)
+    : { body: await service.classify(image.blob, sent, signal) };
   signal.throwIfAborted();
   body = result.body;
   if (waiting) said = body.predictions;
@@ -157,7 +155,7 @@ async function answer(current) {
 async function map({ asked, sent, signal }) {
   if (!picture.mapWanted || !image || !asked) return;
   try {
-    const drawn = await explain(image.blob, sent, signal);
+    const drawn = await service.explain(image.blob, sent, signal);
     if (!signal.aborted) picture.showMap(drawn.picture, why(drawn));
   } catch (error) {
     if (!signal.aborted) picture.clearMap(expected(error).detail);
@@ -173,7 +171,7 @@ async function all({ asked, sent, signal }) {
   if (!samples.allWanted || !asked) return;
   try {
     const images = await samples.images();
-    const answered = await classifyAll(
+    const answered = await service.classifyAll(
       images.map(({ blob }) => blob),
       sent,
       signal,
@@ -188,7 +186,7 @@ async function all({ asked, sent, signal }) {
 
 /** An error that the service or the way there has made; mistakes of this page go on to the console. */
 function expected(error) {
-  if (error instanceof Problem) return error;
+  if (error instanceof service.Problem) return error;
   throw error;
 }
 
@@ -203,11 +201,10 @@ function failed(error) {
 
 /** Shows the model that is chosen, or the first of the task that is chosen. */
 function choose() {
-  const { value } = byId("model");
   const task = shown?.task;
-  shown = loaded.find((model) => model.name === value) ?? loaded.find((model) => model.task === value);
+  [shown] = candidates();
   forget();
-  controls.fit(shown);
+  controls.fit(candidates());
   picture.frame(shown.input);
   const first = task === shown.task ? null : samples.show(shown.task);
   if (first && (image?.sample ?? true)) samples.image(first).then(pick).catch(failed);
@@ -229,7 +226,7 @@ function listen() {
 /** Waits for models, then begins. */
 async function start() {
   try {
-    [loaded, limits] = await Promise.all([models(), ownFile("limits.json"), samples.load()]);
+    [loaded, limits] = await Promise.all([service.models(), service.ownFile("limits.json"), samples.load()]);
   } catch (error) {
     showProblem(expected(error));
   }

@@ -1,7 +1,7 @@
 // What was spent on average with the settings as they are: a budget is a mean, and this shows it become one.
 
 import { byId, svg } from "./dom.js";
-import { flops, percent } from "./numbers.js";
+import { counted, flops, percent } from "./numbers.js";
 
 const KEPT = 200; // settings whose sums are remembered
 
@@ -42,8 +42,7 @@ function drawn(mean, budget) {
 }
 
 function told(images, mean, budget) {
-  const count = `${images} ${images === 1 ? "image" : "images"}`;
-  const spent = `${count} with these settings spent ${flops(mean)} FLOPs on average`;
+  const spent = `${counted(images, "image")} with these settings spent ${flops(mean)} FLOPs on average`;
   if (!budget) return `${spent}. There is no mean budget.`;
   const share = `, ${percent(mean / budget, 0)} of the ${flops(budget)} allowed.`;
   const over = mean > budget ? " A few images may be above; over thousands the mean is held." : "";

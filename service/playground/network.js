@@ -1,7 +1,7 @@
 // The network as a road with exits: blocks as wide as their FLOPs, so that the road is a ruler as well.
 
 import { svg } from "./dom.js";
-import { flops, percent, ticks } from "./numbers.js";
+import { counted, flops, percent, ticks } from "./numbers.js";
 
 const SIDE = 14;
 const ROAD = { top: 104, height: 34 };
@@ -33,7 +33,7 @@ export function drawNetwork(width, model, way) {
 }
 
 function told(model, { said, done }) {
-  const network = `${model.name}: ${model.exits.length} exits`;
+  const network = `${model.name}: ${counted(model.exits.length, "exit")}`;
   const last = said.at(-1);
   if (!last) return `${network}; no image has gone through yet`;
   const spoke = said

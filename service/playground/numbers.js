@@ -37,6 +37,9 @@ export function percent(share, digits = 1) {
   return `${Math.min(share * 100, most).toFixed(digits)} %`;
 }
 
+/** A number of things, with an s where there is not one. */
+export const counted = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
+
 /** Milliseconds for reading. */
 export const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
 

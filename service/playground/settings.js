@@ -20,13 +20,16 @@ export function marks(values, model) {
 }
 
 /**
- * Where on the curve the settings lead. Null where that is not known beforehand: with a deadline, with budget
- * and limit together, and for a stream under a limit, whose exits on the way cost as well.
+ * Where on the curves the settings lead: the best of the models that may answer. Null where that is not known
+ * beforehand: with a deadline, with budget and limit together, and for a stream under a limit, whose exits on
+ * the way cost as well.
  */
-export function landing(values, model, live) {
-  const mean = meanInForce(values, model);
-  if (values.limit === null) return mean === null ? null : bought(model, mean);
-  return mean === null && values.deadline === null && !live ? best(model, values.limit) : null;
+export function landing(values, models, live) {
+  const [mean, { limit, deadline }] = [meanInForce(values, models[0]), values];
+  if (mean !== null) return limit === null ? best(models.map((model) => bought(model, mean))) : null;
+  if (limit === null || deadline !== null || live) return null;
+  const fitting = models.flatMap((model) => model.exits).filter((exit) => exit.flops <= limit);
+  return best(fitting.map((exit) => ({ flops: exit.flops, accuracy: exit.accuracy, by: "limit" })));
 }
 
 /** The point of a model's curve that a mean budget buys, or null below the cheapest exit. */
@@ -35,12 +38,6 @@ export function bought(model, mean) {
   return point ? { flops: point.mean_flops, accuracy: point.accuracy, by: "budget" } : null;
 }
 
-/** The exit that a limit alone leads to: the most accurate that fits, of equals the deepest. */
-function best(model, limit) {
-  const fitting = model.exits.filter((exit) => exit.flops <= limit);
-  const exit = fitting.reduce(
-    (found, next) => (found && found.accuracy > next.accuracy ? found : next),
-    null,
-  );
-  return exit && { flops: exit.flops, accuracy: exit.accuracy, by: "limit" };
-}
+/** The most accurate point, of equals the last; null if there is none. */
+const best = (points) =>
+  points.reduce((found, next) => (next && !(found?.accuracy > next.accuracy) ? next : found), null);
