@@ -42,6 +42,8 @@ function headers() {
   return budgets && { "X-Model": byId("model").value, ...budgets };
 }
 
+const withKey = (asked) => (key ? { ...asked, "X-API-Key": key } : asked);
+
 /** The models that may answer: the one that is chosen, or all of the task that is chosen. */
 function candidates() {
   const { value } = byId("model");
@@ -112,7 +114,7 @@ async function ask() {
   const turn = new AbortController();
   const asked = headers();
   const { signal } = turn;
-  question = { asked, signal, sent: key ? { ...asked, "X-API-Key": key } : asked, abort: () => turn.abort() };
+  question = { asked, signal, sent: withKey(asked), abort: () => turn.abort() };
   waiting = Boolean(image && asked);
   if (!waiting) return;
   showProblem(null);
@@ -152,19 +154,21 @@ async function answer(current) {
   return current;
 }
 
-async function map({ asked, sent, signal }) {
-  if (!picture.mapWanted || !image || !asked) return;
+/** Draws the map of the exit that answered: asked again, the image may leave elsewhere. */
+async function map({ signal }) {
+  if (!picture.mapWanted || !body) return;
+  const { exit } = said.at(-1);
+  const asked = {
+    "X-Model": `${body.model}@${body.version}`,
+    "X-FLOP-Limit": String(shown.exits[exit - 1].flops),
+  };
   try {
-    const drawn = await service.explain(image.blob, sent, signal);
-    if (!signal.aborted) picture.showMap(drawn.picture, why(drawn));
+    const drawn = await service.explain(image.blob, withKey(asked), signal);
+    const note = `Why exit ${drawn.exit} says ${shown.classes[drawn.index]}`;
+    if (!signal.aborted) picture.showMap(drawn.picture, note);
   } catch (error) {
     if (!signal.aborted) picture.clearMap(expected(error).detail);
   }
-}
-
-function why({ exit, index }) {
-  const told = `Why exit ${exit} says ${shown.classes[index]}`;
-  return exit === said.at(-1)?.exit ? told : `${told}, where it leaves without the stream`;
 }
 
 async function all({ asked, sent, signal }) {
