@@ -26,6 +26,7 @@ from service.observe import REQUEST_ID, Observed
 from service.problems import problem
 from service.routes import admin, classify, explain, health, models, stream, v2
 from service.routes.answer import ClientLeft
+from service.routes.playground import playground
 from service.settings import Settings
 from service.state import Service
 
@@ -65,6 +66,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     app.state.service = service
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
+    app.include_router(playground(settings))
     failures = _handle_errors(app)
     endpoints = {
         "/classify": classify.classify,

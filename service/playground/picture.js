@@ -1,0 +1,99 @@
+// The image: chosen, dropped, pasted or photographed, shown as the network sees it, under its activation map.
+
+import { byId } from "./dom.js";
+
+/** Shows one image, and lets users bring their own. */
+export class Picture {
+  #urls = { picture: null, map: null };
+
+  /** `onPick` is called with each image that a user brings, `onMap` when a map is wanted. */
+  constructor(onPick, onMap) {
+    const take = (blob, name) => {
+      if (blob) onPick({ blob, file: blob.name || name, sample: false, truth: null });
+    };
+    for (const id of ["file", "camera"]) {
+      byId(id).addEventListener("change", ({ target }) => {
+        take(target.files[0], "image");
+        target.value = ""; // so that the same file can be chosen again
+      });
+    }
+    document.addEventListener("paste", ({ clipboardData }) => take(clipboardData.files[0], "pasted.png"));
+    this.#listenForDrops(take);
+    byId("picture").addEventListener("error", () => this.#blank("No preview of this file"));
+    byId("map-opacity").addEventListener("input", () => this.#fade());
+    byId("map-on").addEventListener("change", () => {
+      this.clearMap();
+      if (this.mapWanted) onMap();
+    });
+  }
+
+  get mapWanted() {
+    return byId("map-on").checked;
+  }
+
+  /** Shows an image as a model's network sees it: the short side resized, the centre cut out. */
+  show(image, input) {
+    byId("image-name").textContent = image.truth ?? image.file;
+    byId("picture").alt = image.truth ? `${image.truth} (sample)` : image.file;
+    byId("picture").hidden = false;
+    byId("no-picture").hidden = true;
+    this.#load("picture", image.blob);
+    this.frame(input);
+    this.clearMap();
+  }
+
+  /** Fits the frame to a model's input. */
+  frame(input) {
+    const { style } = byId("preview");
+    style.setProperty("--shape", `${input.width} / ${input.height}`);
+    style.setProperty("--zoom", String(input.resize / Math.min(input.width, input.height)));
+  }
+
+  /** Shows an activation map above the image. */
+  showMap(blob, note) {
+    this.#load("map", blob);
+    byId("map").hidden = false;
+    byId("map-note").textContent = note;
+    this.#fade();
+  }
+
+  /** Removes the map; says why, where there is a reason. */
+  clearMap(reason = "") {
+    byId("map").hidden = true;
+    byId("map-opacity-label").hidden = !this.mapWanted;
+    byId("map-note").textContent = reason;
+  }
+
+  #fade() {
+    byId("map").style.opacity = byId("map-opacity").value / 100;
+  }
+
+  #blank(text) {
+    byId("picture").hidden = true;
+    byId("no-picture").textContent = text;
+    byId("no-picture").hidden = false;
+  }
+
+  #load(id, blob) {
+    const old = this.#urls[id];
+    this.#urls[id] = URL.createObjectURL(blob);
+    byId(id).src = this.#urls[id];
+    if (old) URL.revokeObjectURL(old);
+  }
+
+  #listenForDrops(take) {
+    const over = (is) => byId("image").classList.toggle("over", is);
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      over(true);
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) over(false);
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault(); // else the browser would leave the page for the file
+      over(false);
+      take(event.dataTransfer.files[0], "dropped");
+    });
+  }
+}

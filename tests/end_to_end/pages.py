@@ -1,0 +1,134 @@
+"""The playground in a real browser: Debian's Chromium, driven by Playwright's synchronous interface."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from live import Server, serving
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from programs import tool
+
+from model_store.store import EMBEDDED
+
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+"""Chromium without a window, and without requests of its own."""
+
+PATIENCE_MS = 20_000
+"""With what takes moments, on a busy machine, milliseconds."""
+
+REFUSED = re.compile(r"Failed to load resource: the server responded with a status of")
+"""What Chromium itself writes to the console about every answer over 399."""
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@dataclass
+class Visit:
+    """An open playground, and all that it asked for and complained about."""
+
+    page: Page
+    server: Server
+    asked: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def text(self, selector: str) -> str:
+        """What an element says."""
+        return (self.page.locator(selector).text_content() or "").strip()
+
+    def answered(self) -> str:
+        """The label, once the answer is whole."""
+        expect(self.page.locator("#answer")).to_have_attribute("aria-busy", "false")
+        return self.text("#label")
+
+    def until(self, condition: str) -> None:
+        """Wait until something holds in the page, whose policy forbids Playwright's own way: ``eval``."""
+        deadline_s = time.monotonic() + PATIENCE_MS / 1000
+        while not self.page.evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < deadline_s, f"it never came true that {condition}"
+            self.page.wait_for_timeout(10)
+
+    def switch(self, name: str, on: bool) -> None:
+        """Turn a switch."""
+        self.page.locator(f"#{name}").set_checked(on)
+
+    def type(self, name: str, number: str) -> None:
+        """Write a number into the field of a control, which turns it on."""
+        self.page.locator(f"#{name}-value").fill(number)
+
+    def posts(self, path: str) -> int:
+        """How many requests went to a route."""
+        return self.asked.count(f"POST {self.server.url}/{path}")
+
+    def exit(self) -> int:
+        """The exit that answered."""
+        self.answered()
+        return int(self.text("tr.answered th"))
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser until the end of the block; the test skips where none is installed."""
+    path = tool("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def visiting(browser: Browser, server: Server, script: str = "", **options: Any) -> Iterator[Visit]:
+    """The playground in a window of its own; afterwards it must have asked its server only, without errors.
+
+    Args:
+        browser: To open the window in.
+        server: That the page comes from.
+        script: Runs before the page's own.
+        options: Of the window: size, theme, touch.
+    """
+    context = browser.new_context(**options)
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        visit = Visit(page, server)
+        context.on("request", lambda request: visit.asked.append(f"{request.method} {request.url}"))
+        page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        page.on("console", lambda said: visit.complaints.append(said.text) if said.type == "error" else None)
+        if script:
+            page.add_init_script(script)
+        page.goto(server.url)
+        yield visit
+        foreign = [entry for entry in visit.asked if not _own(entry.split(" ")[1], server.url)]
+        assert not foreign
+        assert not [text for text in visit.complaints if not REFUSED.match(text)]
+    finally:
+        context.close()
+
+
+def _own(url: str, origin: str) -> bool:
+    return url.startswith((origin + "/", "blob:" + origin + "/"))
+
+
+@contextmanager
+def playing(root: Path, models: str, **settings: str) -> Iterator[Server]:
+    """A server of the embedded CIFAR-10 network and of whatever else is in a store."""
+    if not (root / "cifar10-fusion").exists():
+        (root / "cifar10-fusion").symlink_to(EMBEDDED / "cifar10-fusion")
+    with serving({"MODEL_STORE": str(root), "MODELS": models, "THREADS": "1", **settings}) as server:
+        yield server

@@ -1,0 +1,293 @@
+"""The playground for everybody: keyboard, phone, themes; behind a prefix, with keys, without its server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from conftest import SmallStore
+from live import Server, serving
+from pages import Visit, chromium, visiting
+from playwright.sync_api import Browser, Route, expect
+
+SIZES = {"desk": (1440, 900), "tablet": (820, 1180), "phone": (390, 844), "small phone": (360, 640)}
+
+CONTRASTS = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return a === 0 ? null : [r, g, b];
+  };
+  const light = (parts) => {
+    const [r, g, b] = parts.map((part) => part / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    if (element instanceof SVGElement && element.parentElement.tagName === "g") {
+      const shape = element.parentElement.querySelector("rect, circle");
+      const inside = shape && shape.getBBox().y < element.getBBox().y + 1;
+      if (inside) return rgb(getComputedStyle(shape).fill);
+    }
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const seen = element.checkVisibility() && !element.closest(".unseen");
+    if (!seen || !(own || element.matches("input[type=text], select"))) continue;
+    const style = getComputedStyle(element);
+    const ink = rgb(element instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [ink, ground(element)].map(light);
+    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.textContent.slice(0, 30)]);
+  }
+  return found;
+}
+"""
+"""Contrast of every text with what is behind it, WCAG 2.2 section 1.4.3."""
+
+TOUCHED = """
+() => [...document.querySelectorAll("button, select, summary, .switch, .button, header a")]
+  .concat([...document.querySelectorAll("input[type=range], input[type=text]")])
+  .filter((element) => element.checkVisibility())
+  .map((element) => [element.getBoundingClientRect(), element])
+  .map(([box, element]) => [Math.min(box.width, box.height), element.id || element.textContent.trim()])
+"""
+
+FOCUSED = """
+() => {
+  const at = document.activeElement;
+  const shown = at.closest(".button") ?? at;  // the file field itself is invisible
+  const style = getComputedStyle(shown);
+  const name = at.id || at.getAttribute("data-file") || at.textContent.trim();
+  return [name, style.outlineStyle, style.outlineWidth];
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(small_store: SmallStore) -> Iterator[Server]:
+    with serving(small(small_store)) as running:
+        yield running
+
+
+def small(store: SmallStore, **more: str) -> dict[str, str]:
+    return {"MODEL_STORE": str(store.root), "MODELS": '["small"]', "EXECUTOR": "torch", **more}
+
+
+def look(size: str, **options: Any) -> dict[str, Any]:
+    width, height = SIZES[size]
+    touch = size != "desk"
+    return {"viewport": {"width": width, "height": height}, "has_touch": touch, "is_mobile": touch, **options}
+
+
+def fill(visit: Visit) -> None:
+    """Show all that can be shown."""
+    visit.answered()
+    visit.type("limit", "1T")
+    visit.switch("map-on", True)
+    visit.page.locator("#all").click()
+    expect(visit.page.locator(".badge.right, .badge.wrong").first).to_be_visible()
+    expect(visit.page.locator("#network .mark-name")).to_have_count(2)
+    visit.page.locator("summary").click()
+    visit.answered()
+
+
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [("desk", "light"), ("desk", "dark"), ("tablet", "dark"), ("phone", "light"), ("small phone", "dark")],
+)
+def test_nothing_sticks_out_everything_is_legible_and_large_enough(
+    browser: Browser, server: Server, size: str, theme: str
+) -> None:
+    with visiting(browser, server, **look(size, color_scheme=theme)) as visit:
+        fill(visit)
+        inner, outer = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert inner <= outer
+        contrasts = visit.page.evaluate(CONTRASTS)
+        assert len(contrasts) > 60
+        assert not [entry for entry in contrasts if entry[0] < 4.5]
+        if size != "desk":
+            touched = visit.page.evaluate(TOUCHED)
+            assert len(touched) > 20
+            assert not [entry for entry in touched if entry[0] < 44]
+
+
+def test_an_error_is_legible_too(browser: Browser, server: Server) -> None:
+    for theme in ("light", "dark"):
+        with visiting(browser, server, **look("phone", color_scheme=theme)) as visit:
+            visit.answered()
+            visit.type("budget", "1")
+            expect(visit.page.locator("#problem")).to_contain_text("budget_too_small")
+            visit.type("limit", "many")
+            expect(visit.page.locator("#limit-hint .wrong")).to_be_visible()
+            assert not [entry for entry in visit.page.evaluate(CONTRASTS) if entry[0] < 4.5]
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(
+    browser: Browser, server: Server
+) -> None:
+    dark = "getComputedStyle(document.body).backgroundColor === 'rgb(14, 20, 18)'"
+    with visiting(browser, server, **look("desk", color_scheme="dark")) as visit:
+        assert visit.page.evaluate(dark)
+        button = visit.page.locator("#theme")
+        expect(button).to_have_accessible_name("Theme: system")
+        button.click()
+        expect(button).to_have_accessible_name("Theme: light")
+        assert not visit.page.evaluate(dark)
+        visit.page.reload()
+        expect(button).to_have_accessible_name("Theme: light")
+        assert not visit.page.evaluate(dark)
+        button.click()
+        assert visit.page.evaluate(dark)
+
+
+def test_everything_is_done_with_the_keyboard_alone(browser: Browser, server: Server) -> None:
+    with visiting(browser, server, **look("desk")) as visit:
+        visit.answered()
+        press = visit.page.keyboard.press
+
+        def go_to(name: str) -> None:
+            for _ in range(60):
+                press("Tab")
+                at, outline, width = visit.page.evaluate(FOCUSED)
+                assert outline == "solid" and width == "3px", f"the focus on {at} cannot be seen"
+                if at == name:
+                    return
+            raise AssertionError(f"{name} is not reached")
+
+        go_to("theme")
+        go_to("file")
+        go_to("all")
+        go_to("cifar10-cat.png")
+        press("Enter")
+        expect(visit.page.locator("#image-name")).to_have_text("cat")
+        go_to("model")
+        go_to("budget-on")
+        press("Space")
+        expect(visit.page.locator("#network .mark-name")).to_contain_text("default budget")
+        go_to("limit-slider")
+        before = visit.page.locator("#limit-value").input_value()
+        press("ArrowRight")
+        expect(visit.page.locator("#limit-value")).not_to_have_value(before)
+        expect(visit.page.locator("#limit-on")).to_be_checked()
+        expect(visit.page.locator("#raw")).to_contain_text('"limit":')
+        go_to("deadline-value")
+        visit.page.keyboard.type("5000")
+        expect(visit.page.locator("#curl")).to_contain_text("X-Deadline-Ms: 5000")
+        go_to("again")
+        asked = visit.posts("classify/stream")
+        press("Enter")
+        visit.until("document.getElementById('answer').getAttribute('aria-busy') === 'false'")
+        assert visit.posts("classify/stream") == asked + 1
+        go_to("copy")
+        go_to("What the server answered")
+        press("Enter")
+        expect(visit.page.locator("#raw")).to_be_visible()
+
+
+def test_a_screen_reader_is_told_the_answer_and_every_control_has_a_name(
+    browser: Browser, server: Server
+) -> None:
+    with visiting(browser, server) as visit:
+        label = visit.answered()
+        said = visit.text("#announcement")
+        assert said.startswith(f"{label}, ") and re.search(r"exit \d of 4", said)
+        tree = visit.page.locator("body").aria_snapshot()
+        for role in ("button", "switch", "slider", "textbox", "combobox", "img", "link"):
+            assert not re.search(rf"^\s*- {role}(?!.*\")", tree, re.MULTILINE), f"a {role} has no name"
+        assert 'slider "Mean budget"' in tree and 'heading "Answer"' in tree
+        assert re.search(r"img \"small: 4 exits\. exit 1 says", tree)
+
+
+def test_motion_rests_where_it_is_unwanted(browser: Browser, server: Server) -> None:
+    with visiting(browser, server, **look("desk", reduced_motion="reduce")) as visit:
+        visit.answered()
+        fresh = visit.page.locator(".fresh")
+        assert fresh.evaluate("(element) => getComputedStyle(element).animationName") == "none"
+
+
+def test_it_works_below_a_path_prefix(browser: Browser, server: Server) -> None:
+    prefix = "https://proxy.test/some/where"
+
+    def forward(route: Route) -> None:
+        path = route.request.url.removeprefix(prefix)
+        assert path.startswith("/"), "asked beside the prefix"
+        headers = {key: value for key, value in route.request.headers.items() if key != "host"}
+        answer = httpx.request(
+            route.request.method, server.url + path, content=route.request.post_data_buffer, headers=headers
+        )
+        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+    context = browser.new_context()
+    context.route("**/*", forward)
+    page = context.new_page()
+    page.goto(f"{prefix}/")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    assert f"{prefix}/classify/stream" in (page.locator("#curl").text_content() or "")
+    context.close()
+
+
+def test_it_waits_for_a_server_that_is_still_loading(browser: Browser, server: Server) -> None:
+    told = {"title": "Not ready", "status": 503, "code": "not_ready", "detail": "the models are being loaded"}
+    refusals = [json.dumps(told)]
+
+    def refuse_once(route: Route) -> None:
+        if refusals:
+            kind = "application/problem+json"
+            route.fulfill(status=503, content_type=kind, headers={"Retry-After": "2"}, body=refusals.pop())
+        else:
+            route.continue_()
+
+    context = browser.new_context()
+    context.route("**/models", refuse_once)
+    page = context.new_page()
+    page.goto(server.url)
+    expect(page.locator("#problem")).to_contain_text("the models are being loaded Try again in 2 s.")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#problem")).to_be_empty()
+    context.close()
+
+
+def test_keys_are_asked_for_and_a_server_that_is_gone_is_named(
+    browser: Browser, small_store: SmallStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    digest = hashlib.sha256(b"secret-key").hexdigest()
+    path.write_text(json.dumps({"keys": [{"name": "one", "sha256": digest}]}))
+    with serving(small(small_store, KEYS_FILE=str(path))) as server, visiting(browser, server) as visit:
+        expect(visit.page.locator("#problem")).to_contain_text("401 unauthorized")
+        visit.page.locator("#key").fill("wrong")
+        with visit.page.expect_response("**/classify/stream"):
+            visit.page.get_by_role("button", name="Use it").click()
+        expect(visit.page.locator("#problem")).to_contain_text("401 unauthorized")
+        visit.page.locator("#key").fill("secret-key")
+        visit.page.locator("#key").press("Enter")
+        visit.answered()
+        expect(visit.page.locator("#problem")).to_be_empty()
+        assert '-H "X-API-Key: $EXITRAMP_KEY"' in visit.text("#curl")
+        assert "secret-key" not in (visit.page.text_content("body") or "")
+        assert server.stop() == 0
+        visit.page.locator("#again").click()
+        expect(visit.page.locator("#problem")).to_contain_text("The server cannot be reached")
+        assert visit.text("#label") == "…"
+        visit.complaints = [text for text in visit.complaints if "ERR_CONNECTION_REFUSED" not in text]
