@@ -35,6 +35,9 @@ OVERHEAD_S = 2.0
 PATIENCE_S = 60.0
 """Longest wait for the service to come to rest after a measurement, seconds."""
 
+FACTS = ("name", "version", "task", "policy", "device", "default_budget")
+"""Of each model, for the report."""
+
 LOOK_S = 0.1
 """Between two looks whether it has, seconds."""
 
@@ -116,13 +119,13 @@ class Bench:
         model, content = self._plan.model, self._pictures[0].content
         await read_page(session)
         answer = await probe(session, content, request_headers(model, ""))
-        self._report.models = await loaded_models(session)
-        name = json.loads(answer[0])["model"]
-        answering = next(entry for entry in self._report.models if entry["name"] == name)
+        name, models = json.loads(answer[0])["model"], await loaded_models(session)
+        answering = next(entry for entry in models if entry["name"] == name)
+        self._report.model = name
+        self._report.models = [{fact: entry[fact] for fact in FACTS} for entry in models]
         self._budgets = self._budgets or default_budgets(answering)
         for budget in self._budgets:
             await probe(session, content, request_headers(model, budget))
-        self._report.model = name
         local = urlsplit(self._report.url).hostname in ("127.0.0.1", "localhost", "::1")
         self._card = local and "cuda" in answering["device"].lower()
         return answer

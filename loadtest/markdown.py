@@ -9,7 +9,7 @@ from loadtest.measures import SHARES
 from loadtest.report import BUSY_CORES, NOTICEABLE, Overhead, Report, Row
 
 COLUMNS = (
-    *("load", "offered /s", "answered /s", "p50 ms", "p95 ms", "p99 ms", "max ms", "not answered"),
+    *("load", "offered /s", "answered /s", "p50 ms", "p95 ms", "p99 ms", "max ms", "errors"),
     *("accuracy %", "charged M", "executed M", "allowed M", "exits %", "degraded %", "server cores"),
     *("server MiB", "client cores", "client lag p50 / p99 ms", "card %", "notes"),
 )

@@ -53,12 +53,11 @@ def reason(body: bytes) -> str:
 
 
 async def loaded_models(session: aiohttp.ClientSession) -> list[dict[str, Any]]:
-    """Name, version, task, policy, device, exits and curve of every loaded model."""
+    """The service's description of every loaded model."""
     async with session.get("models") as answer:
         answer.raise_for_status()
         listed: list[dict[str, Any]] = (await answer.json())["models"]
-    kept = ("name", "version", "task", "policy", "device", "default_budget", "exits", "curve")
-    return [{name: model[name] for name in kept} for model in listed]
+    return listed
 
 
 def default_budgets(model: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 SHOWN = (
-    *("load", "offered /s", "answered /s", "p50 ms", "p99 ms", "not answered", "accuracy %"),
+    *("load", "offered /s", "answered /s", "p50 ms", "p99 ms", "errors", "accuracy %"),
     *("charged M", "notes"),
 )
 """Columns of the report that fit into a terminal."""
