@@ -30,7 +30,7 @@ OPEN_CONNECTIONS = 1000
 """More than a service keeps waiting: in an open loop nobody shall wait for a connection."""
 
 OVERHEAD_S = 2.0
-"""Length of each measurement of the generator itself, seconds."""
+"""Longest measurement of the generator itself, seconds."""
 
 PATIENCE_S = 60.0
 """Longest wait for the service to come to rest after a measurement, seconds."""
@@ -71,11 +71,16 @@ class Plan:
     model: str = ""
     seed: int = 0
 
+    @property
+    def overhead_s(self) -> float:
+        """Of each measurement of the generator itself, seconds."""
+        return min(OVERHEAD_S, self.duration_s)
+
     def seconds(self, budgets: int) -> float:
         """How long it will take with so many budgets."""
         steps = len(self.rates or self.loads)
         each = self.duration_s + self.pause_s
-        return budgets * (self.warm_up_s + each + steps * each) + (1 + steps) * OVERHEAD_S
+        return budgets * (self.warm_up_s + each + steps * each) + (1 + steps) * self.overhead_s
 
 
 class Bench:
@@ -164,13 +169,14 @@ class Bench:
             async with open_session(url, OPEN_CONNECTIONS) as session:
                 self._say("the generator itself", 0)
                 sender = self._sender(session, "")
-                found.append(make_overhead(None, await closed_loop(sender, plan.connections, OVERHEAD_S)))
+                run = await closed_loop(sender, plan.connections, plan.overhead_s)
+                found.append(make_overhead(None, run))
                 for step in range(len(plan.rates or plan.loads)):
                     rate = max(self._rate(budget, step) for budget in self._budgets)
-                    self._say(f"the generator itself: {rate:.0f} requests a second", OVERHEAD_S)
-                    run = await open_loop(sender, rate, OVERHEAD_S, random.Random(plan.seed))
+                    self._say(f"the generator itself: {rate:.0f} requests a second", plan.overhead_s)
+                    run = await open_loop(sender, rate, plan.overhead_s, random.Random(plan.seed))
                     found.append(make_overhead(rate, run))
-                self._say("", OVERHEAD_S)
+                self._say("", plan.overhead_s)
 
     async def _watched(
         self, session: aiohttp.ClientSession, measure: Callable[[], Awaitable[Run]]

@@ -76,7 +76,6 @@ class Run:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Measure the block. The garbage collector rests: its pauses would be taken for the server's."""
-        gc.collect()
         gc.disable()
         started_s, cpu_s = time.perf_counter(), time.process_time()
         try:
@@ -157,14 +156,14 @@ def _enter(sample: Sample, body: bytes, picture: Picture) -> None:
 async def closed_loop(sender: Sender, connections: int, seconds: float) -> Run:
     """As many requests as ``connections`` users get answered who send one after the other: the capacity."""
     run = Run()
-    end_s = time.perf_counter() + seconds
 
-    async def user() -> None:
+    async def user(end_s: float) -> None:
         while (now_s := time.perf_counter()) < end_s:
             await sender.send(run, now_s)
 
     with run.timed():
-        await asyncio.gather(*(user() for _ in range(connections)))
+        end_s = time.perf_counter() + seconds
+        await asyncio.gather(*(user(end_s) for _ in range(connections)))
     return run
 
 

@@ -76,6 +76,7 @@ def synthetic_pictures(seed: int) -> list[Picture]:
     for number in range(SYNTHETIC_IMAGES):
         side, file = chance.choice((2, 4, 8, 16)), io.BytesIO()
         colours = Image.frombytes("RGB", (side, side), chance.randbytes(side * side * 3))
-        colours.resize(SIZES[number % len(SIZES)]).save(file, chance.choice(("PNG", "JPEG")))
+        image = colours.resize(SIZES[number % len(SIZES)], Image.Resampling.NEAREST)
+        image.save(file, chance.choice(("PNG", "JPEG")))
         pictures.append(Picture(file.getvalue()))
     return pictures

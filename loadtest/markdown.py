@@ -165,7 +165,7 @@ def _facts(report: Report) -> str:
         + (f"; accuracy to within ± {100 * half:.1f} points" if half else "; so there is no accuracy"),
         f"service: {report.url}; {'; '.join(served)}; `{report.model}` was asked",
         f"client: {client['processor']}, {client['cores']} cores, {client['system']}, "
-        f"Python {client['python']}",
+        f"Python {client['python']}, load average before {client['load_average']:.1f}",
     ]
     return "\n".join(f"- {fact}" for fact in facts)
 

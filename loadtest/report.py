@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from os import cpu_count
+from os import cpu_count, getloadavg
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ def machine() -> dict[str, Any]:
         "cores": cpu_count(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "load_average": round(getloadavg()[0], 2),  # before the sweep: what else goes on there
     }
 
 

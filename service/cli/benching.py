@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-SHOWN = (
-    *("load", "offered /s", "answered /s", "p50 ms", "p99 ms", "errors", "accuracy %"),
-    *("charged M", "notes"),
-)
+SHOWN = (*("load", "answered /s", "p50 ms", "p99 ms", "errors", "accuracy %", "charged M", "notes"),)
 """Columns of the report that fit into a terminal."""
 
 
