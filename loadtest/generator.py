@@ -24,6 +24,10 @@ KEEP_ALIVE_S = 3
 """Shorter than servers keep idle connections: else one may be closed in the moment of its next use."""
 
 
+KEPT = ("label", "index", "exit", "flops", "degraded")
+"""Of each prediction."""
+
+
 @dataclass(slots=True)
 class Sample:
     """One request; times are seconds of ``time.perf_counter``.
@@ -146,11 +150,13 @@ def _enter(sample: Sample, body: bytes, picture: Picture) -> None:
     """What a 200 says."""
     try:
         answer = json.loads(body)
-        (sample.prediction,) = answer["predictions"]
-        sample.model = answer["model"]
-        sample.right = picture.shown_by(sample.prediction)
+        (prediction,) = answer["predictions"]
+        kept = {name: prediction[name] for name in KEPT}
+        sample.model, sample.right = answer["model"], picture.shown_by(prediction)
     except (ValueError, KeyError, TypeError):
         sample.status = "unreadable"
+    else:
+        sample.prediction = kept
 
 
 async def closed_loop(sender: Sender, connections: int, seconds: float) -> Run:
