@@ -42,11 +42,9 @@ WORKDIR /loadtest
 COPY constraints.txt /tmp/constraints.txt
 RUN pip install --no-cache-dir --disable-pip-version-check -c /tmp/constraints.txt locust pillow \
     && useradd --uid 10001 --user-group --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin locust
-COPY loadtest/__init__.py loadtest/answers.py loadtest/locustfile.py ./
+COPY loadtest/locustfile.py ./
 USER 10001:10001
-# The folder is the package `loadtest`, also where Compose mounts the whole of it.
-ENV PYTHONPATH=/ \
-    PYTHONDONTWRITEBYTECODE=1 \
+ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 EXPOSE 8089
 ENTRYPOINT ["locust", "-f", "/loadtest/locustfile.py"]

@@ -55,7 +55,7 @@ class Plan:
         rates: Requests a second.
         duration_s: Of each measurement, seconds.
         warm_up_s: Load that is not counted before the first measurement of each budget, seconds.
-        pause_s: Rest before each measurement, seconds.
+        pause_s: Rest before each measurement, seconds: load is forgotten, and brownout with it.
         connections: Users of the closed loop.
         model: A task or a model; empty: the service's default.
         seed: Of arrivals and the order of images.
@@ -66,7 +66,7 @@ class Plan:
     rates: tuple[float, ...] = ()
     duration_s: float = 10.0
     warm_up_s: float = 2.0
-    pause_s: float = 1.0
+    pause_s: float = 3.0
     connections: int = 32
     model: str = ""
     seed: int = 0

@@ -7,7 +7,7 @@ Models, budgets, limits, deadlines, notations, image sizes and formats are drawn
 what the service says it has. ``EXITRAMP_LOADTEST_IMAGES`` names a folder of images: ``CLASS/*`` have a class
 (index or name), whose accuracy is logged at the end, ``*`` have none; without it images are synthetic.
 ``X-API-Key`` is ``EXITRAMP_LOADTEST_KEY``. One FLOP is one multiply-add. Beside Locust and Pillow this needs
-the package's answers.py and nothing else of it, so that a container can have these two files alone.
+the package's answers.py and nothing else of it.
 """
 
 import io

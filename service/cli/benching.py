@@ -48,7 +48,7 @@ def bench(
     rates: Annotated[str, typer.Option(help="Offered loads, requests a second, instead.")] = "",
     duration: Annotated[float, typer.Option(min=0.1, help="Of each measurement, seconds.")] = 10.0,
     warm_up: Annotated[float, typer.Option(min=0.1, help="Before each budget's first, seconds.")] = 2.0,
-    pause: Annotated[float, typer.Option(min=0.0, help="Rest before each measurement, seconds.")] = 1.0,
+    pause: Annotated[float, typer.Option(min=0.0, help="Rest before each measurement, seconds.")] = 3.0,
     connections: Annotated[int, typer.Option(min=1, max=1000, help="Of the closed loop.")] = 32,
     model: Annotated[str, typer.Option(help="Task or model; default: the service's.")] = "",
     api_key: Annotated[str, typer.Option(help="X-API-Key; it is in no report.")] = "",
