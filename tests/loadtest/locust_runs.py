@@ -16,10 +16,10 @@ from programs import tool
 ROOT = Path(__file__).parents[2]
 
 
-def locust(url: str, images: Path, key: str) -> tuple[int, str]:
+def locust(url: str, images: Path, key: str, seconds: int) -> tuple[int, str]:
     """The exit code and everything that was printed."""
     command = [tool("locust"), "-f", str(ROOT / "loadtest" / "locustfile.py"), "--host", url, "--headless"]
-    command += ["--users", "4", "--spawn-rate", "4", "--run-time", "4s", "--only-summary"]
+    command += ["--users", "4", "--spawn-rate", "4", "--run-time", f"{seconds}s", "--only-summary"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment |= {"EXITRAMP_LOADTEST_IMAGES": str(images), "EXITRAMP_LOADTEST_KEY": key}
     done = subprocess.run(

@@ -164,7 +164,7 @@ def test_an_interruption_keeps_what_has_been_measured(
 def test_users_of_every_kind_find_no_fault_in_a_server_and_find_a_liar_out(
     server: Server, pets: Path
 ) -> None:
-    code, said = locust(server.url, pets, KEY)
+    code, said = locust(server.url, pets, KEY, seconds=4)
     assert code == 0, said
     total, failed = map(int, re.findall(r"Aggregated +(\d+) +(\d+)\(", said)[0])
     assert total > 20 and failed == 0
@@ -175,5 +175,5 @@ def test_users_of_every_kind_find_no_fault_in_a_server_and_find_a_liar_out(
     assert total <= sum(value for name, value in counted if name.startswith("exitramp_requests_total"))
 
     with lying(server.url) as url:
-        code, said = locust(url, pets, KEY)
+        code, said = locust(url, pets, KEY, seconds=2)
     assert code == 1 and "over the limit of" in said, said
