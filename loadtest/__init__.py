@@ -1,1 +1,1 @@
-"""Load generators and the report that `exitramp bench` writes; they import nothing of ours."""
+"""Load generators, and the report that `exitramp bench` writes; nothing here imports the service."""

@@ -1,7 +1,7 @@
 """Sweep mean budgets over a task and over each of its models alone: is the family nowhere below a member?
 
     EXITRAMP_MODELS='["cifar10-fusion", "cifar10-shufflenet"]' exitramp serve
-    python loadtest/family.py --data DIR --task cifar10 --plot family.png
+    python -m loadtest.family --data DIR --task cifar10 --plot family.png
 
 Sends every labelled row for each budget, one image a request. Prints one JSON line; the exit code is 1 if the
 family is less accurate than a member at the same budget by more than two standard errors of the difference.
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from replay import command_line, read_rows, send
+
+from loadtest.images import read_rows
+from loadtest.replay import command_line, send
 
 POINTS = 10
 """Budgets of a sweep, if none are named."""

@@ -1,7 +1,7 @@
 """Open-loop load: requests leave at random times at a given rate, whether or not the last ones came back.
 
-    python loadtest/openloop.py --data DIR --rate 200 --deadline-ms 5 10 20 50 --plot deadlines.png
-    python loadtest/openloop.py --data DIR --rate 1500                       # overload: watch brownout
+    python -m loadtest.openloop --data DIR --rate 200 --deadline-ms 5 10 20 50 --plot deadlines.png
+    python -m loadtest.openloop --data DIR --rate 1500                       # overload: watch brownout
 
 Closed-loop users slow down with the server and hide its delays; these do not. Latency counts from the moment
 a request was due, not from when it was sent. Prints one JSON line, for several deadlines one each.
@@ -10,76 +10,27 @@ a request was due, not from when it was sent. Prints one JSON line, for several 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import json
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import uvloop
-from replay import command_line, read_rows
+
+from loadtest.generator import Run, Sender, open_loop, open_session
+from loadtest.images import Picture, read_rows
+from loadtest.measures import percentiles_ms
+from loadtest.replay import command_line
+from loadtest.target import loaded_models
 
 
-@dataclass
-class Tally:
-    """What came back."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    answered_s: list[float] = field(default_factory=list)
-    refused_s: list[float] = field(default_factory=list)
-    late_s: list[float] = field(default_factory=list)
-    right: int = 0
-    degraded: int = 0
-    flops: int = 0
-    exits: Counter[int] = field(default_factory=Counter)
-    without_retry_after: int = 0
-    behind_s: float = 0.0
-    model: str = ""
-    curve: list[dict[str, float]] = field(default_factory=list)
-
-
-async def one(
-    session: aiohttp.ClientSession,
-    row: tuple[bytes, int],
-    headers: dict[str, str],
-    due_s: float,
-    tally: Tally,
-) -> None:
-    """Send one image and enter its answer."""
-    try:
-        async with session.post("/classify", data=row[0], headers=headers) as answer:
-            body = await answer.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        tally.statuses[type(error).__name__] += 1
-        return
-    seconds = time.perf_counter() - due_s
-    tally.statuses[str(answer.status)] += 1
-    if answer.status == 200:
-        (prediction,) = body["predictions"]
-        tally.model = body["model"]
-        tally.answered_s.append(seconds)
-        tally.right += prediction["index"] == row[1]
-        tally.degraded += prediction["degraded"]
-        tally.flops += prediction["flops"]
-        tally.exits[prediction["exit"]] += 1
-    elif answer.status == 504:
-        tally.late_s.append(seconds)
-    else:
-        tally.refused_s.append(seconds)
-        tally.without_retry_after += answer.status == 503 and "Retry-After" not in answer.headers
-
-
-async def run(options: argparse.Namespace, deadline_ms: str, rows: list[tuple[bytes, int]]) -> Tally:
-    """Send for ``options.seconds``, then wait for what is under way."""
+async def measure(options: argparse.Namespace, deadline_ms: str, pictures: list[Picture]) -> dict[str, Any]:
+    """Send for ``options.seconds``, wait for what is under way, and sum up."""
     chance = random.Random(options.seed)
     headers = {
         "X-Model": options.model,
@@ -87,53 +38,44 @@ async def run(options: argparse.Namespace, deadline_ms: str, rows: list[tuple[by
         "X-FLOP-Limit": options.limit,
         "X-Deadline-Ms": deadline_ms,
     }
-    headers = {name: value for name, value in headers.items() if value}
-    headers["Content-Type"] = "application/octet-stream"
-    tally = Tally()
-    connector = aiohttp.TCPConnector(limit=options.connections)
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(options.url, connector=connector, timeout=timeout) as session:
-        tasks: set[asyncio.Task[None]] = set()
-        started_s = due_s = time.perf_counter()
-        while due_s < started_s + options.seconds:
-            now_s = time.perf_counter()
-            if due_s > now_s:
-                await asyncio.sleep(due_s - now_s)
-            tally.behind_s = max(tally.behind_s, now_s - due_s)
-            task = asyncio.create_task(one(session, chance.choice(rows), headers, due_s, tally))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            due_s += chance.expovariate(options.rate)
-        await asyncio.gather(*tasks)
-        if tally.model:
-            async with session.get(f"/models/{tally.model}") as answer:
-                tally.curve = (await answer.json())["curve"]
-    return tally
+    async with open_session(options.url, options.connections) as session:
+        sender = Sender(session, chance.sample(pictures, len(pictures)), headers)
+        run = await open_loop(sender, options.rate, options.seconds, chance)
+        curves = {model["name"]: model["curve"] for model in await loaded_models(session)}
+    return summary(options, deadline_ms, run, curves)
 
 
-def summary(options: argparse.Namespace, deadline_ms: str, tally: Tally) -> dict[str, Any]:
+def summary(
+    options: argparse.Namespace, deadline_ms: str, run: Run, curves: dict[str, list[dict[str, float]]]
+) -> dict[str, Any]:
     """What the report needs."""
-    answered = len(tally.answered_s)
-    mean_flops = tally.flops / answered if answered else None
+    answers = [sample for sample in run.samples if sample.prediction]
+    expired = [sample for sample in run.samples if sample.status == "504"]
+    refused = [sample for sample in run.samples if sample.status.isdecimal() and sample.status > "200"]
+    exits = Counter(sample.prediction["exit"] for sample in answers)
+    count = len(answers)
+    mean_flops = sum(sample.prediction["flops"] for sample in answers) / count if answers else None
     told: dict[str, Any] = {
         "rate": options.rate,
         "seconds": options.seconds,
-        "sent": sum(tally.statuses.values()),
-        "answered": answered,
-        "statuses": dict(tally.statuses),
-        "latency_ms": percentiles(tally.answered_s),
-        "refusal_ms": percentiles(tally.refused_s),
-        "expired_ms": percentiles(tally.late_s),
-        "accuracy": tally.right / answered if answered else None,
-        "degraded": tally.degraded / answered if answered else None,
+        "sent": len(run.samples),
+        "answered": count,
+        "statuses": dict(Counter(sample.status for sample in run.samples)),
+        "latency_ms": percentiles_ms(sample.seconds for sample in answers),
+        "refusal_ms": percentiles_ms(sample.seconds for sample in refused if sample.status != "504"),
+        "expired_ms": percentiles_ms(sample.seconds for sample in expired),
+        "accuracy": sum(bool(sample.right) for sample in answers) / count if answers else None,
+        "degraded": sum(sample.prediction["degraded"] for sample in answers) / count if answers else None,
         "mean_flops": mean_flops,
-        "calibrated_accuracy": promised(tally.curve, mean_flops),
-        "exits": {str(k): tally.exits[k] for k in sorted(tally.exits)},
-        "503_without_retry_after": tally.without_retry_after,
-        "generator_behind_ms": round(1000 * tally.behind_s, 1),
+        "calibrated_accuracy": promised(curves[answers[-1].model], mean_flops) if answers else None,
+        "exits": {str(k): exits[k] for k in sorted(exits)},
+        "503_without_retry_after": sum(
+            sample.status == "503" and not sample.retry_after for sample in run.samples
+        ),
+        "generator_behind_ms": percentiles_ms(sample.lag_s for sample in run.samples),
     }
     if deadline_ms:
-        in_time = sum(seconds <= float(deadline_ms) / 1000 for seconds in tally.answered_s)
+        in_time = sum(sample.seconds <= float(deadline_ms) / 1000 for sample in answers)
         told |= {"deadline_ms": float(deadline_ms), "in_time": in_time / told["sent"]}
     return told
 
@@ -145,16 +87,8 @@ def promised(curve: Sequence[dict[str, float]], mean_flops: float | None) -> flo
     """
     if not curve or mean_flops is None:
         return None
-    points = [[point[name] for point in curve] for name in ("mean_flops", "accuracy")]
-    return float(np.interp(mean_flops, *points))
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """p50, p95, p99 and the largest, milliseconds."""
-    ordered = sorted(seconds)
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    last = len(ordered) - 1
-    return {name: round(1000 * ordered[round(share * last)], 2) for name, share in shares.items() if ordered}
+    flops, accuracies = ([point[name] for point in curve] for name in ("mean_flops", "accuracy"))
+    return float(np.interp(mean_flops, flops, accuracies))
 
 
 def draw(told: Sequence[dict[str, Any]], path: Path) -> None:
@@ -207,12 +141,10 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, help="write the figure over the deadlines there, PNG")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rows = read_rows(options.data, options.part)
-    gc.freeze()  # else the collector's pauses would be taken for the server's
+    pictures = [Picture(content, str(label)) for content, label in read_rows(options.data, options.part)]
     told = []
     for deadline_ms in options.deadline_ms:
-        tally = uvloop.run(run(options, deadline_ms, rows))
-        told.append(summary(options, deadline_ms, tally))
+        told.append(uvloop.run(measure(options, deadline_ms, pictures)))
         sys.stdout.write(json.dumps(told[-1]) + "\n")
         sys.stdout.flush()
     if options.plot and len(told) > 1:

@@ -1,7 +1,7 @@
 """Ask for more than a key's quota, with mixed budgets, and tell how many FLOPs a second are granted.
 
     EXITRAMP_KEYS_FILE=keys.json exitramp serve          where "secret" has 1e9 flops_per_second
-    python loadtest/quota.py --url http://127.0.0.1:8000 --key secret --rate 1G
+    python -m loadtest.quota --url http://127.0.0.1:8000 --key secret --rate 1G
 
 Several replicas: the same EXITRAMP_REDIS_URL for each of them, and one --url for each. First the burst is
 spent; measured is what comes after. Prints one JSON line. The exit code is 1 if the figure is off by more

@@ -1,8 +1,8 @@
 """Reload a model under load, or load and unload another one, and tell what failed and how memory grew.
 
     EXITRAMP_ADMIN_KEY_SHA256=$(printf %s secret | sha256sum | cut -c1-64) exitramp serve
-    python loadtest/reloads.py --admin-key secret --model cifar10-fusion --times 200
-    python loadtest/reloads.py --admin-key secret --model cifar10-shufflenet --times 50 --unload
+    python -m loadtest.reloads --admin-key secret --model cifar10-fusion --times 200
+    python -m loadtest.reloads --admin-key secret --model cifar10-shufflenet --times 50 --unload
 
 Requests go to the default model all the while. Memory is the server's resident memory, first measured after a
 tenth of the changes, when it has what it needs. Prints one JSON line; the exit code is 1 if a request or a

@@ -1,7 +1,7 @@
 """Send labelled rows to a running service and hold its answers against the offline evaluation.
 
     exitramp evaluate cifar10-fusion --data DIR --budget 25M --outcomes offline.json
-    python loadtest/replay.py --url http://127.0.0.1:8000 --data DIR --budget 25M --outcomes offline.json
+    python -m loadtest.replay --url http://127.0.0.1:8000 --data DIR --budget 25M --outcomes offline.json
 
 Prints one JSON line; the exit code is 1 if an answer differs.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pyarrow.parquet as parquet
+
+from loadtest.images import read_rows
 
 
 @dataclass
@@ -29,15 +30,6 @@ class Result:
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)
     sums: list[int] = field(default_factory=list)
     seconds: float = 0.0
-
-
-def read_rows(folder: Path, part: str) -> list[tuple[bytes, int]]:
-    """(encoded image, label) of every row of ``part`` in file order."""
-    rows = []
-    for shard in sorted(folder.glob(f"{part}-*.parquet")):
-        for row in parquet.read_table(shard, columns=["image", "label"]).to_pylist():
-            rows.append((row["image"]["bytes"], row["label"]))
-    return rows
 
 
 async def send(options: argparse.Namespace, rows: list[tuple[bytes, int]]) -> Result:

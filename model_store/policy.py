@@ -202,7 +202,7 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
         if value is not None and value < min(direct):
             raise UnaffordableError(name, value, min(direct))
     if mean is None and limit is not None:
-        return _single_exit(direct, limit, limit)
+        return _single_exit(direct, limit)
     if mean is None:
         mean = policy.default_flops
     cap = inf if limit is None else limit
@@ -212,12 +212,12 @@ def make_plan(policy: Policy, stages: Sequence[StageFlops], mean: float | None, 
     exits = tuple(k - 1 for k, cost in zip(segment.exits, path, strict=True) if cost <= cap)
     if len(exits) <= 1:
         # FLOPs of one exit alone are certain, so they may be as high as budget and limit themselves.
-        alone = _single_exit(direct, aim, mean)
+        alone = _single_exit(direct, aim)
         if not exits or alone.exits[0] > exits[0]:
             return alone
     certain = path[len(exits) - 1] <= mean  # no image can exceed it: no margin, no account
     if not certain and path[0] > mean * AIM:  # nothing is left for going on
-        return _single_exit(direct, aim, mean)
+        return _single_exit(direct, aim)
     thresholds = (*segment.thresholds_at(aim if certain else aim * AIM)[: len(exits) - 1], -inf)
     budget = None if certain else mean
     return Plan(exits, path[: len(exits)], thresholds, budget, mean, segment)
@@ -243,7 +243,7 @@ def stepwise(policy: Policy, stages: Sequence[StageFlops], plan: Plan) -> Plan:
     return plan
 
 
-def _single_exit(direct: Sequence[int], cap: float, allowed: float) -> Plan:
+def _single_exit(direct: Sequence[int], cap: float) -> Plan:
     """The deepest exit whose direct cost is at most ``cap``; every image leaves there."""
     deepest = max(k for k, cost in enumerate(direct) if cost <= cap)
-    return Plan((deepest,), (direct[deepest],), (-inf,), None, allowed, None)
+    return Plan((deepest,), (direct[deepest],), (-inf,), None, cap, None)

@@ -70,5 +70,6 @@ def test_help_names_every_command() -> None:
         "import",
         "compare",
         "latency",
+        "bench",
     ):
         assert re.search(rf"^│ {command} ", shown, re.MULTILINE), command

@@ -11,7 +11,7 @@ import typer
 from model_store.policy import UnaffordableError
 from model_store.store import StoreError
 from model_store.training.data import DataError
-from service.cli import comparing, evaluation, importing, latency, pruning, serving, training
+from service.cli import benching, comparing, evaluation, importing, latency, pruning, serving, training
 from service.cli.options import Failure
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ for command in (
     pruning.prune,
     comparing.compare,
     latency.latency,
+    benching.bench,
 ):
     app.command()(command)
 app.command("import")(importing.import_model)

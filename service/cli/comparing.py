@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import DataOption, Failure, JsonOption, progress, show_json, training_extra
+from service.cli.options import DataOption, Failure, JsonOption, extra, progress, show_json
 from service.headers import parse_number
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def compare(
     Of each network the setting that is best on the held-out rows counts; its best state is judged on the test
     rows.
     """
-    with training_extra():
+    with extra("training"):
         from model_store.training.limited import NETWORKS, grid
         from service.cli.limited_table import show_limited
     try:

@@ -15,10 +15,10 @@ from service.cli.options import (
     JsonOption,
     ModelArgument,
     StoreOption,
+    extra,
     load_artifact,
     progress,
     show_json,
-    training_extra,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure an artifact on labelled rows: every exit, mean budgets with the ledger, limits."""
-    with training_extra():
+    with extra("training"):
         from model_store.training.data import load, load_split
         from model_store.training.evaluate import evaluate as measure
         from model_store.training.plots import save_plot

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from model_store.store import EMBEDDED, Store
-from service.cli.options import Failure, StoreOption, console, load_artifact, progress, training_extra
+from service.cli.options import Failure, StoreOption, console, extra, load_artifact, progress
 
 if TYPE_CHECKING:
     from model_store.training.imports import Imported
@@ -27,7 +27,7 @@ def import_model(
     store: StoreOption = EMBEDDED,
 ) -> None:
     """Make an artifact of a torchvision classifier, or of several artifacts in a row."""
-    with training_extra():
+    with extra("training"):
         from model_store.training.imports import ImportFailure, describe, measure, uncalibrated_policy
         from model_store.training.labelled import load_labelled
     kind, _, names = source.partition(":")

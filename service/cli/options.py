@@ -56,14 +56,12 @@ def load_artifact(store: Path, model: str) -> Artifact:
 
 
 @contextmanager
-def training_extra() -> Iterator[None]:
-    """Say which extra is missing instead of showing an import error."""
+def extra(name: str) -> Iterator[None]:
+    """Say which extra is missing, ``name``, instead of showing an import error."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise Failure(
-            f"{error.name} is missing; install it with: pip install 'exitramp[training]'"
-        ) from error
+        raise Failure(f"{error.name} is missing; install it with: pip install 'exitramp[{name}]'") from error
 
 
 @contextmanager
@@ -71,5 +69,9 @@ def progress() -> Iterator[OnProgress]:
     """A progress bar on standard error; call it with what, done, of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        task = bar.add_task(
+            "", total=1, visible=False
+        )  # until there is progress: what fails before shows none
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total, visible=True
+        )

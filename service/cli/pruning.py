@@ -16,9 +16,9 @@ from service.cli.options import (
     ModelArgument,
     StoreOption,
     console,
+    extra,
     load_artifact,
     progress,
-    training_extra,
 )
 from service.cli.recipes import teacher_of
 from service.cli.runs import already_published, publish_run, train_epochs
@@ -60,7 +60,7 @@ def prune(
     Without whole channels a network is smaller and faster. Without single weights it is only sparse: dense
     kernels take as long as before, and FLOPs count as before.
     """
-    with training_extra():
+    with extra("training"):
         from model_store.training.data import load_split
         from model_store.training.pruning import fine_tuning
         from model_store.training.train import Run

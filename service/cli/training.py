@@ -17,10 +17,10 @@ from service.cli.options import (
     ModelArgument,
     StoreOption,
     console,
+    extra,
     load_artifact,
     progress,
     show_json,
-    training_extra,
 )
 from service.cli.recipes import named_recipe, start_of, teacher_of
 from service.cli.runs import already_published, print_accuracies, publish_run, train_epochs, write_report
@@ -56,7 +56,7 @@ def train(
 
     Interrupted with Ctrl-C, it goes on from the last whole epoch when the same command is given again.
     """
-    with training_extra():
+    with extra("training"):
         from model_store.training.data import load_split
     chosen = named_recipe(recipe, epochs)
     if already_published(runs / recipe):
@@ -107,7 +107,7 @@ def means(
     as_json: JsonOption = False,
 ) -> None:
     """Measure what each means of training gains: short runs of equal length, judged on the held-out rows."""
-    with training_extra():
+    with extra("training"):
         from model_store.training.data import load_split
         from model_store.training.means import MEANS, compare_means
         from service.cli.tables import show_means
@@ -173,7 +173,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Make a new exit policy for an artifact from held-out training rows; the weights stay."""
-    with training_extra():
+    with extra("training"):
         from model_store.training.data import load_split
         from model_store.training.publish import calibrate_net
         from service.cli.tables import show_calibration

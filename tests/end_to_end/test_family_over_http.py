@@ -104,9 +104,9 @@ def test_a_sweep_holds_the_family_against_its_members(
     rows = [{"image": {"bytes": png(i)}, "label": i % 10} for i in range(40)]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "test-0.parquet")
     cheap, rich = flops(server, "cheap"), flops(server, "rich")
-    sweep = [sys.executable, str(ROOT / "loadtest" / "family.py"), "--url", server.url, "--task", "cifar10"]
+    sweep = [sys.executable, "-m", "loadtest.family", "--url", server.url, "--task", "cifar10"]
     sweep += ["--data", str(tmp_path), "--budgets", str(cheap), str(rich), "--plot", str(tmp_path / "f.png")]
-    done = subprocess.run(sweep, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(sweep, capture_output=True, text=True, timeout=300, cwd=ROOT)
     report = json.loads(done.stdout)
     asked = {(one["target"], one["budget"]): one for one in report["results"]}
     assert asked.keys() == {
