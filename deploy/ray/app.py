@@ -12,63 +12,17 @@ import asyncio
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 
 from deploy.ray.cores import claim_cores
 from deploy.ray.pages import merge
+from deploy.ray.scale import AUTOSCALING, Scale
 from service.app import create_app
 from service.process import prepare_process
 from service.settings import Settings
 
-AUTOSCALING = {
-    "min_replicas",
-    "max_replicas",
-    "target_ongoing_requests",
-    "upscale_delay_s",
-    "downscale_delay_s",
-}
-"""Fields of ``Scale`` that are Serve's own."""
-
 PAGES_S = 5.0
 """How long all replicas together may take to write their metrics, seconds."""
-
-
-class Scale(BaseModel):
-    """How many replicas there are, and what each of them needs: the arguments of ``build``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_replicas: int = Field(1, ge=1, description="Replicas without load.")
-    max_replicas: int = Field(1, ge=1, description="Replicas under load. The same: no autoscaling.")
-    target_ongoing_requests: float = Field(
-        8,
-        gt=0,
-        description="Requests under way per replica that autoscaling aims at. Lowering it adds replicas "
-        "earlier; raising it fills batches.",
-    )
-    upscale_delay_s: float = Field(10, ge=0, description="How long there must be too few replicas, seconds.")
-    downscale_delay_s: float = Field(120, ge=0, description="How long there must be too many, seconds.")
-    cpus: float = Field(
-        1,
-        ge=0,
-        description="Processor cores of a replica: Ray places it by them, and there are as many threads "
-        "per launch unless EXITRAMP_THREADS says otherwise.",
-    )
-    gpus: float = Field(0, ge=0, description="GPUs of a replica. With 0.5 two share one and its memory.")
-    own_cores: bool = Field(
-        False,
-        description="Keep each replica to cores that no other has. Steadier where several share a machine; "
-        "what it does not use is nobody's.",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Scale:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError(f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}")
-        if self.own_cores and (self.cpus < 1 or self.cpus % 1):
-            raise ValueError(f"own_cores needs a whole number of cpus, not {self.cpus:g}")
-        return self
 
 
 class Replica:
@@ -114,7 +68,7 @@ class Replica:
         context = serve.get_replica_context()
         handle = serve.get_deployment_handle(context.deployment, context.app_name)
         pages = await handle.broadcast("own_page").results_async(timeout_s=PAGES_S, return_exceptions=True)
-        return merge(dict(page for page in pages if not isinstance(page, BaseException)))
+        return merge(dict(page for page in pages if not isinstance(page, BaseException))).encode()
 
 
 def build(args: Scale) -> serve.Application:

