@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
+from contextlib import closing
 from typing import Any
 
 import ray
@@ -27,14 +27,15 @@ OBJECT_STORE_BYTES = 80 * 2**20
 class LocalCluster:
     """Nodes that share this machine; the first is the head, where the HTTP proxy is."""
 
-    def __init__(self, port: int, nodes: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: str, port: int, nodes: list[dict[str, Any]]) -> None:
         """Start nodes and proxy.
 
         Args:
+            folder: For logs and sockets; its name must be short.
             port: Of the proxy, on the loopback interface.
             nodes: Resources of each, e.g. ``{"num_cpus": 1, "num_gpus": 1}``; they are claims, not measured.
         """
-        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets are in it
+        self._folder = folder
         self._cluster = Cluster()
         self._others: list[Any] = []
         for node in nodes:
@@ -91,21 +92,20 @@ class LocalCluster:
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
         self._cluster.shutdown()  # type: ignore[no-untyped-call]
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def main() -> int:
     """Start what the first line says, obey the others, and end with the input."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints
-    cluster = LocalCluster(**json.loads(sys.stdin.readline()))
-    try:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        closing(LocalCluster(folder, **json.loads(sys.stdin.readline()))) as cluster,
+    ):
         answers.write("null\n")
         for line in sys.stdin:
             name, arguments = json.loads(line)
             answers.write(json.dumps(getattr(cluster, name)(**arguments)) + "\n")
-    finally:
-        cluster.close()
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -24,7 +23,10 @@ if importlib.util.find_spec("ray") is None:
 MODELS = '["cifar10-fusion"]'
 HALVES = {"min_replicas": 2, "max_replicas": 2, "gpus": 0.5}
 RATE = 20
-SECONDS = 6
+SECONDS = 5
+LONG = 4
+ALL_ANSWERED = {200: RATE * SECONDS - 1 + LONG}
+PATIENCE_S = 300.0
 SHIP = Path(__file__).parents[1] / "images/ship.png"
 
 
@@ -40,12 +42,12 @@ def cluster() -> Iterator[Trial]:
 
 @pytest.fixture
 def client(cluster: Trial) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=cluster.url, timeout=60) as opened:
+    with httpx.Client(base_url=cluster.url, timeout=PATIENCE_S) as opened:
         yield opened
 
 
 def settle(cluster: Trial, replicas: int, name: str = "default") -> None:
-    cluster.wait(lambda: bool(cluster.do("settled", replicas=replicas, name=name)), 120)
+    cluster.wait(lambda: bool(cluster.do("settled", replicas=replicas, name=name)), PATIENCE_S)
 
 
 @asynccontextmanager
@@ -121,13 +123,12 @@ def answered(client: httpx.Client) -> tuple[float, set[str]]:
 
 
 async def test_a_lost_replica_fails_no_request_and_is_replaced(cluster: Trial) -> None:
-    assert await under_load(cluster.url, lambda: cluster.do("kill_replica")) == {200: RATE * SECONDS}
+    assert await under_load(cluster.url, lambda: cluster.do("kill_replica")) == ALL_ANSWERED
     settle(cluster, 2)
 
 
 async def test_a_lost_node_fails_no_request(cluster: Trial) -> None:
-    assert await under_load(cluster.url, lambda: cluster.do("kill_node")) == {200: RATE * SECONDS}
-    cluster.wait(lambda: len(cluster.do("replicas")) == 2, 120)  # the other one waits for a node
+    assert await under_load(cluster.url, lambda: cluster.do("kill_node")) == ALL_ANSWERED
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def halves(cluster: Trial) -> str:
 
     Ray believes what a node says it has: here OpenVINO answers in the GPU's place.
     """
-    cluster.do("add_node", num_cpus=2, num_gpus=1)
+    cluster.do("add_node", num_cpus=3, num_gpus=1)  # one may go to a replica that has lost its node
     cluster.do("deploy", scale=HALVES, name="halves", route_prefix="/halves")
     settle(cluster, 2, "halves")
     return f"{cluster.url}/halves"
@@ -144,7 +145,7 @@ def halves(cluster: Trial) -> str:
 
 def test_two_replicas_share_one_gpu(cluster: Trial, halves: str) -> None:
     assert cluster.do("free", resource="GPU") == 0
-    assert httpx.get(f"{halves}/readyz", timeout=60).json() == {"status": "ready"}
+    assert httpx.get(f"{halves}/readyz", timeout=PATIENCE_S).json() == {"status": "ready"}
 
 
 async def test_a_replica_that_is_taken_away_finishes_its_requests(cluster: Trial, halves: str) -> None:
@@ -153,26 +154,29 @@ async def test_a_replica_that_is_taken_away_finishes_its_requests(cluster: Trial
     def shrink() -> None:
         cluster.do("deploy", scale=fewer, name="halves", route_prefix="/halves")
 
-    assert await under_load(halves, shrink) == {200: RATE * SECONDS}
+    assert await under_load(halves, shrink) == ALL_ANSWERED
     settle(cluster, 1, "halves")
     assert cluster.do("free", resource="GPU") == 0.5
 
 
 async def under_load(url: str, change: Callable[[], None]) -> Counter[int]:
-    """Statuses of requests that are sent at a steady rate while something changes."""
+    """Statuses of single images at a steady rate, and of long requests under way when something changes."""
     image = SHIP.read_bytes()
-    many = [("image", ("ship.png", image, "image/png"))] * 8  # long enough that some are always under way
     statuses: Counter[int] = Counter()
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client, asyncio.TaskGroup() as group:
 
-    async def one(client: httpx.AsyncClient) -> None:
-        answer = await client.post(f"{url}/classify", files=many, headers={"X-FLOP-Limit": "100M"})
-        statuses[answer.status_code] += 1
+        async def one(images: int) -> None:
+            files = [("image", ("ship.png", image, "image/png"))] * images
+            answer = await client.post(f"{url}/classify", files=files, headers={"X-FLOP-Limit": "100M"})
+            statuses[answer.status_code] += 1
 
-    timer = threading.Timer(SECONDS / 3, change)
-    timer.start()
-    async with httpx.AsyncClient(timeout=120) as client, asyncio.TaskGroup() as group:
-        for _ in range(RATE * SECONDS):
-            group.create_task(one(client))
+        async def changing() -> None:
+            for _ in range(LONG):
+                group.create_task(one(64))
+            await asyncio.sleep(0.1)  # they are on their replicas, two on each, and take longer than this
+            await asyncio.to_thread(change)
+
+        for i in range(RATE * SECONDS):
+            group.create_task(changing() if i == RATE else one(1))
             await asyncio.sleep(1 / RATE)
-    timer.join()
     return statuses
