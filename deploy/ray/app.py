@@ -6,8 +6,7 @@
 One replica is what ``exitramp serve`` runs without its HTTP server: the same application, models and metrics.
 """
 
-from __future__ import annotations
-
+# No annotations from __future__: Serve makes a Scale of the arguments only where the annotation is the class.
 import asyncio
 from typing import Any
 

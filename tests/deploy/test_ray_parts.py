@@ -108,10 +108,11 @@ def test_the_configuration_is_one_that_serve_takes_and_builds() -> None:
         "from deploy.ray.app import build\n"
         "from deploy.ray.scale import Scale\n"
         "assert set(application.args) == set(Scale.model_fields)\n"
-        "build(Scale(**application.args))\n"
+        "from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as call\n"
+        "call(build, application.args)\n"
         "import os\n"
         "os.environ['EXITRAMP_ADMIN_KEY_SHA256'] = 64 * '0'\n"
-        "build(Scale())\n"
+        "call(build, {})\n"
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ValueError: EXITRAMP_ADMIN_KEY_SHA256: "), done.stderr
