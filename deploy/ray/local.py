@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from contextlib import closing
 from typing import Any
 
@@ -27,15 +26,13 @@ OBJECT_STORE_BYTES = 80 * 2**20
 class LocalCluster:
     """Nodes that share this machine; the first is the head, where the HTTP proxy is."""
 
-    def __init__(self, folder: str, port: int, nodes: list[dict[str, Any]]) -> None:
+    def __init__(self, port: int, nodes: list[dict[str, Any]]) -> None:
         """Start nodes and proxy.
 
         Args:
-            folder: For logs and sockets; its name must be short.
             port: Of the proxy, on the loopback interface.
             nodes: Resources of each, e.g. ``{"num_cpus": 1, "num_gpus": 1}``; they are claims, not measured.
         """
-        self._folder = folder
         self._cluster = Cluster()
         self._others: list[Any] = []
         for node in nodes:
@@ -52,7 +49,7 @@ class LocalCluster:
         head = self._cluster.head_node is None
         options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, **resources}
         if head:
-            options |= {"include_dashboard": False, "temp_dir": self._folder}
+            options["include_dashboard"] = False
         node = self._cluster.add_node(**options)
         if not head:
             self._others.append(node)
@@ -98,10 +95,7 @@ def main() -> int:
     """Start what the first line says, obey the others, and end with the input."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints
-    with (
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        closing(LocalCluster(folder, **json.loads(sys.stdin.readline()))) as cluster,
-    ):
+    with closing(LocalCluster(**json.loads(sys.stdin.readline()))) as cluster:
         answers.write("null\n")
         for line in sys.stdin:
             name, arguments = json.loads(line)

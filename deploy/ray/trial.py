@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,20 +67,23 @@ def trial(nodes: Sequence[Mapping[str, float]], settings: Mapping[str, str]) -> 
         nodes: Resources of each node; the first is the head.
         settings: ``EXITRAMP_*`` variables without the prefix.
     """
-    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder, "ray").mkdir()  # a cluster of several nodes expects it
+        environment = {**_environment(settings), "RAY_TMPDIR": folder}  # short: sockets are in it
+        with _started(environment, {"port": _free_port(), "nodes": list(nodes)}) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _started(environment: dict[str, str], wanted: dict[str, Any]) -> Iterator[Trial]:
+    """The process with a cluster as ``wanted``; it ends when its input does."""
     command = [sys.executable, "-m", "deploy.ray.local"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=_environment(settings),
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        cluster = Trial(process, f"http://127.0.0.1:{port}")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        cluster = Trial(process, f"http://127.0.0.1:{wanted['port']}")
         try:
-            cluster._tell({"port": port, "nodes": list(nodes)})
+            cluster._tell(wanted)
             yield cluster
         finally:
             assert process.stdin is not None
