@@ -47,7 +47,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(service, on_failure))
+        loading = app.state.loading = asyncio.create_task(_load(service, on_failure))
         yield
         loading.cancel()
         with suppress(asyncio.CancelledError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -62,6 +63,15 @@ class Metrics:
         self._images()
         self._models()
         self._engine()
+
+    async def page(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics, and their content type.
+
+        Args:
+            accept: What the reader takes: OpenMetrics, which has exemplars, or else Prometheus' text.
+        """
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
 
     def _requests(self) -> None:
         registry = self.registry

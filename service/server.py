@@ -6,14 +6,12 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from types import FrameType
 
-import torch
 import uvicorn
 
 from service.app import create_app
-from service.logs import configure_logs
+from service.process import prepare_process
 from service.settings import Settings
 from service.state import Service
 
@@ -21,11 +19,6 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 """Connections that wait to be accepted, at most."""
-
-SWITCH_S = 0.001
-"""How long one thread keeps the interpreter while another wants it, seconds. With Python's own 5 ms the
-device waits so long for the event loop, several times a launch: 8 to 14 % fewer answers at three times the
-capacity (2-core Xeon at 2.3 GHz, ``h2load`` at 1,700 requests/s, n = 5 pairs of 12,000)."""
 
 
 class Server(uvicorn.Server):
@@ -72,10 +65,7 @@ def serve(settings: Settings) -> str | None:
     Returns:
         ``None`` after a clean end, else one line that says why the server could not go on.
     """
-    configure_logs(settings.log_level)
-    # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
-    torch.set_num_threads(1)
-    sys.setswitchinterval(SWITCH_S)
+    prepare_process(settings.log_level)
     failure: list[str] = []
 
     def on_failure(error: Exception) -> None:

@@ -38,6 +38,7 @@ class Service:
         """
         self.settings = settings
         self.metrics = Metrics()
+        self.metrics_page = self.metrics.page  # replicas behind one address give the page of them all
         self.image_limits = ImageLimits(max_bytes=settings.max_body_bytes)
         self.quota_store = _quota_store(settings, self.metrics)
         open_bucket = open_local if self.quota_store is None else self.quota_store.open

@@ -1,6 +1,6 @@
 """Draw every panel of the dashboard from what a Prometheus answers, without Grafana: a picture to look at.
 
-    python deploy/grafana/render.py --prometheus http://127.0.0.1:9090 --minutes 15 --out dashboard.png
+    python -m deploy.grafana.render --prometheus http://127.0.0.1:9090 --minutes 15 --out dashboard.png
     ... --variable model=cifar100-fusion
 
 Layout, queries, units, stacking, limits and legends are the dashboard's own; colours and fonts are not
@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answers import Series, Source, chosen
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 from PIL import Image
+
+from deploy.grafana.answers import Series, Source, chosen
 
 DASHBOARD = Path(__file__).parent / "dashboards" / "exitramp.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client.exposition import choose_encoder
 
 from service.schemas import Problem
 from service.state import service_of
@@ -27,5 +26,5 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Prometheus text format, or OpenMetrics, with exemplars, for who accepts that."""
-    encode, media_type = choose_encoder(request.headers.get("Accept", ""))
-    return Response(encode(service_of(request).metrics.registry), media_type=media_type)
+    page, media_type = await service_of(request).metrics_page(request.headers.get("Accept", ""))
+    return Response(page, media_type=media_type)

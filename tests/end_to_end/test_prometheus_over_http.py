@@ -186,9 +186,9 @@ def test_variables_have_values_and_annotations_are_valid(prometheus: Prometheus)
 
 def test_the_dashboard_can_be_drawn_and_says_what_is_empty(prometheus: Prometheus, tmp_path: Path) -> None:
     picture = tmp_path / "dashboard.png"
-    command = [sys.executable, ROOT / "deploy" / "grafana" / "render.py", "--out", picture]
+    command = [sys.executable, "-m", "deploy.grafana.render", "--out", str(picture)]
     command += ["--prometheus", prometheus.url, "--minutes", "1"]
-    drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=ROOT)
     assert drawn.stdout in {"", "no data: GPU memory\n"}
     with Image.open(picture) as image:
         assert image.width > 800 and len(image.convert("RGB").getcolors(2**24) or ()) > 50
