@@ -78,7 +78,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(Observed, metrics=service.metrics, paths=endpoints, tracing=service.tracing)
+    classifying = [*endpoints, *v2.INFER_PATHS]
+    app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
     return app
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from pydantic import ValidationError
@@ -109,3 +113,32 @@ def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: p
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+
+
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/v2/health/ready", "/v2/models/a/versions/1/ready"])
+def test_probes_and_scrapes_are_not_traced(path: str) -> None:
+    tracing = Tracing(NOWHERE, 1, VERSION, InMemorySpanExporter())
+    scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+    assert tracing.begin(scope, "id") is None
+    assert tracing.begin({**scope, "path": "/models/a"}, "id") is not None
+    tracing.close()
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tracing.CLOSE_S", 0.2)
+    hanging = threading.Event()
+
+    class Hanging(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            hanging.wait(30)
+            return SpanExportResult.FAILURE
+
+    tracing = Tracing(NOWHERE, 1, VERSION, Hanging())
+    for _ in range(2000):
+        trace = tracing.begin({"type": "http", "method": "GET", "path": "/x", "headers": []}, "id")
+        assert trace is not None
+        trace.end("GET", "/x", "200", None)
+    started_s = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - started_s < 5
+    hanging.set()
