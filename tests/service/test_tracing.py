@@ -103,6 +103,11 @@ async def test_a_context_that_is_none_begins_a_trace_of_its_own() -> None:
     assert span.parent is None
 
 
+def test_an_endpoint_with_a_path_is_refused() -> None:
+    with pytest.raises(ValidationError, match="/v1/traces is added"):
+        Settings(otlp_endpoint="http://127.0.0.1:4318/v1/traces")  # type: ignore[arg-type]
+
+
 def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(ValidationError, match=r"pip install 'exitramp\[tracing\]'"):
