@@ -145,8 +145,6 @@ class Settings(BaseSettings):
         """Refuse what only an extra can do, where that is not installed."""
         if url is None:
             return None
-        if (url.path or "/") != "/":
-            raise ValueError(f"{url} has a path; give the collector's address alone, /v1/traces is added")
         try:
             import opentelemetry.exporter.otlp.proto.http  # noqa: F401
         except ImportError as error:

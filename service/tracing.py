@@ -32,6 +32,9 @@ CLOSE_S = 3
 """Longest time to send what is left at the end of the process, seconds: less than what is left of the grace
 periods of ``deploy/`` once open requests have had theirs."""
 
+TRACES_PATH = "/v1/traces"
+"""Where a collector takes traces."""
+
 CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 
 Attribute = str | bool | int | float
@@ -46,7 +49,7 @@ class Tracing:
         """Begin to send; the standard variables ``OTEL_*`` add headers, certificates and resource attributes.
 
         Args:
-            endpoint: The collector's address for OTLP over HTTP; traces go to ``/v1/traces`` there.
+            endpoint: The collector's address for OTLP over HTTP, with or without ``/v1/traces``.
             share: Of the requests without a trace context that are traced, 0 to 1. Those with one are traced
                 if their sender traces them.
             version: Of the service.
@@ -57,7 +60,7 @@ class Tracing:
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(share)), resource=resource, shutdown_on_exit=False
         )
-        address = endpoint.rstrip("/") + "/v1/traces"
+        address = endpoint.rstrip("/").removesuffix(TRACES_PATH) + TRACES_PATH
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter or OTLPSpanExporter(address, timeout=EXPORT_TIMEOUT_S))
         )

@@ -103,9 +103,19 @@ async def test_a_context_that_is_none_begins_a_trace_of_its_own() -> None:
     assert span.parent is None
 
 
-def test_an_endpoint_with_a_path_is_refused() -> None:
-    with pytest.raises(ValidationError, match="/v1/traces is added"):
-        Settings(otlp_endpoint="http://127.0.0.1:4318/v1/traces")  # type: ignore[arg-type]
+@pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/prefix", "/prefix/v1/traces"])
+def test_the_collector_may_be_named_with_and_without_the_path_of_traces(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str] = []
+
+    def exporter(address: str, timeout: float) -> InMemorySpanExporter:
+        named.append(address)
+        return InMemorySpanExporter()
+
+    monkeypatch.setattr("service.tracing.OTLPSpanExporter", exporter)
+    Tracing(NOWHERE + path, 1, VERSION).close()
+    assert named == [f"{NOWHERE}{'/prefix' if 'prefix' in path else ''}/v1/traces"]
 
 
 def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
