@@ -20,9 +20,10 @@ export function showAnswer(model, said, body, busy) {
     : "";
 }
 
-/** Tells a screen reader, once. */
-export function announce(text) {
-  byId("announcement").textContent = text;
+/** Tells a screen reader what was answered, once. */
+export function announce({ label, probability, exit, exits, flops: spent }) {
+  byId("announcement").textContent =
+    `${label}, ${percent(probability, 0)}, exit ${exit} of ${exits}, ${flops(spent)} FLOPs`;
 }
 
 /** Shows an error as the service described it, or hides the last one. */

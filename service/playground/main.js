@@ -8,7 +8,7 @@ import { drawCurve } from "./curve.js";
 import { byId, drawnToFit, html } from "./dom.js";
 import { Means } from "./means.js";
 import { drawNetwork } from "./network.js";
-import { counted, flops, percent } from "./numbers.js";
+import { counted, flops } from "./numbers.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
 import * as service from "./service.js";
@@ -32,13 +32,13 @@ let timer = 0;
 const means = new Means();
 const controls = new Controls(changed);
 const picture = new Picture(pick, () => map(question));
-const samples = new Samples(pick, () => all(question));
+const samples = new Samples(pick, () => all(question), (error) => showProblem(expected(error)));
 const redrawNetwork = drawnToFit(byId("network"), network);
 const redrawCurve = drawnToFit(byId("curve"), curve);
 
-/** X-Model and budgets as headers; null while a field holds no number. */
+/** X-Model and budgets as headers; null before models are there, and while a field holds no number. */
 function headers() {
-  const budgets = controls.headers();
+  const budgets = shown && controls.headers();
   return budgets && { "X-Model": byId("model").value, ...budgets };
 }
 
@@ -90,10 +90,11 @@ function forget() {
   byId("raw").textContent = "";
 }
 
+/** Shows an image and asks about it; before models are there, `choose` does that. */
 function pick(picked) {
   image = picked;
   samples.mark(picked.sample ? picked.file : null);
-  picture.show(picked, shown.input);
+  picture.show(picked);
   forget();
   ask();
 }
@@ -143,14 +144,11 @@ async function answer(current) {
   if (waiting) said = body.predictions;
   waiting = false;
   shown = loaded.find((model) => model.name === body.model) ?? shown; // models of a task take turns
+  picture.frame(shown.input);
   byId("raw").textContent = result.text ?? JSON.stringify(body, null, 2);
   means.add(JSON.stringify(asked), 1, body.flops);
   render();
-  const last = said.at(-1);
-  announce(
-    `${last.label}, ${percent(last.probability, 0)}, exit ${last.exit} of ${last.exits}, ` +
-      `${flops(last.flops)} FLOPs`,
-  );
+  announce(said.at(-1));
   return current;
 }
 
@@ -206,12 +204,13 @@ function failed(error) {
 /** Shows the model that is chosen, or the first of the task that is chosen. */
 function choose() {
   const task = shown?.task;
+  question.abort();
   [shown] = candidates();
   forget();
   controls.fit(candidates());
   picture.frame(shown.input);
   const first = task === shown.task ? null : samples.show(shown.task);
-  if (first && (image?.sample ?? true)) samples.image(first).then(pick).catch(failed);
+  if (first && (image?.sample ?? true)) samples.pick(first);
   else changed();
 }
 

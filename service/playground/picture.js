@@ -31,18 +31,17 @@ export class Picture {
     return byId("map-on").checked;
   }
 
-  /** Shows an image as a model's network sees it: the short side resized, the centre cut out. */
-  show(image, input) {
+  /** Shows an image in the frame. */
+  show(image) {
     byId("image-name").textContent = image.truth ?? image.file;
     byId("picture").alt = image.truth ? `${image.truth} (sample)` : image.file;
     byId("picture").hidden = false;
     byId("no-picture").hidden = true;
     this.#load("picture", image.blob);
-    this.frame(input);
     this.clearMap();
   }
 
-  /** Fits the frame to a model's input. */
+  /** Fits the frame to what a model's network sees: the short side resized, the centre cut out. */
   frame(input) {
     const { style } = byId("preview");
     style.setProperty("--shape", `${input.width} / ${input.height}`);

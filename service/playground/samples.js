@@ -9,10 +9,14 @@ export class Samples {
   #all = [];
   #shown = [];
   #blobs = new Map();
+  #turn = 0; // counts images: one that is still being fetched gives way to the next
 
-  /** `onPick` is called with the sample that a user picks, `onAll` when all are to be asked. */
-  constructor(onPick, onAll) {
-    this.onPick = onPick;
+  /**
+   * `onPick` is called with the sample that a user picks, `onProblem` with the error where it cannot be
+   * fetched, `onAll` when all are to be asked.
+   */
+  constructor(onPick, onAll, onProblem) {
+    Object.assign(this, { onPick, onProblem });
     const button = byId("all");
     button.addEventListener("click", () => {
       button.setAttribute("aria-pressed", String(!this.allWanted));
@@ -41,6 +45,18 @@ export class Samples {
     return this.#shown[0];
   }
 
+  /** Fetches a sample and hands it on, unless another image is picked meanwhile. */
+  async pick(entry) {
+    this.#turn += 1;
+    const turn = this.#turn;
+    try {
+      const image = await this.image(entry);
+      if (turn === this.#turn) this.onPick(image);
+    } catch (error) {
+      if (turn === this.#turn) this.onProblem(error);
+    }
+  }
+
   /** A sample as an image to ask about. */
   async image(entry) {
     if (!this.#blobs.has(entry.file)) this.#blobs.set(entry.file, await sample(entry.file));
@@ -52,8 +68,9 @@ export class Samples {
     return Promise.all(this.#shown.map((entry) => this.image(entry)));
   }
 
-  /** Marks the one that is asked about; none for a user's own image. */
+  /** Marks the one that is asked about; none for a user's own image. No other is waited for any longer. */
   mark(file) {
+    this.#turn += 1;
     for (const button of byId("samples").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.dataset.file === file));
     }
@@ -94,7 +111,7 @@ export class Samples {
       picture,
       html("span", { class: "badge" }),
     );
-    button.addEventListener("click", async () => this.onPick(await this.image(entry)));
+    button.addEventListener("click", () => this.pick(entry));
     return html("li", {}, button);
   }
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from live import Server, serving
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from live import Server
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from programs import tool
-
-from model_store.store import EMBEDDED
 
 QUIET = (
     "--headless",
@@ -33,6 +33,32 @@ PATIENCE_MS = 20_000
 
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of")
 """What Chromium itself writes to the console about every answer over 399."""
+
+SHIP = Path(__file__).parent.parent / "images" / "ship.png"
+"""A user's own image, which no sample is."""
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+"""How classes of the model ``hostile`` are called."""
+
+MAX_BODY_BYTES = 100_000
+"""What the tests' server takes."""
+
+BRING = """
+([kind, name, type, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type }));
+  const options = { bubbles: true, cancelable: true, dataTransfer: carried, clipboardData: carried };
+  const make = kind === "paste" ? ClipboardEvent : DragEvent;
+  document.getElementById("image").dispatchEvent(new make(kind, options));
+}
+"""
+
+HASTY = """
+const later = window.setTimeout;
+window.setTimeout = (call, pause) => later(call, pause === 2000 ? 50 : pause);
+"""
+"""Has the page ask for models that are still being loaded more often than each two seconds."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -70,6 +96,14 @@ class Visit:
         """Write a number into the field of a control, which turns it on."""
         self.page.locator(f"#{name}-value").fill(number)
 
+    def bring(self, kind: str, name: str, content: bytes, media_type: str = "image/png") -> None:
+        """Drop or paste a file."""
+        self.page.evaluate(BRING, [kind, name, media_type, base64.b64encode(content).decode()])
+
+    def costs(self) -> list[int]:
+        """What the exits of the embedded network cost."""
+        return [spec["flops"] for spec in self.server.client.get("/models/cifar10-fusion").json()["exits"]]
+
     def posts(self, path: str) -> int:
         """How many requests went to a route."""
         return self.asked.count(f"POST {self.server.url}/{path}")
@@ -78,6 +112,23 @@ class Visit:
         """The exit that answered."""
         self.answered()
         return int(self.text("tr.answered th"))
+
+
+@dataclass
+class Loading:
+    """Answers for a server that is still loading its models, until it is told to stop."""
+
+    over: bool = False
+
+    def meet(self, route: Route) -> None:
+        """Refuse a request, or let it through."""
+        if self.over:
+            route.continue_()
+            return
+        detail = "the models are being loaded"
+        told = {"title": "Not ready", "status": 503, "code": "not_ready", "detail": detail}
+        kind = "application/problem+json"
+        route.fulfill(status=503, content_type=kind, headers={"Retry-After": "2"}, body=json.dumps(told))
 
 
 @contextmanager
@@ -93,13 +144,20 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def visiting(browser: Browser, server: Server, script: str = "", **options: Any) -> Iterator[Visit]:
+def visiting(
+    browser: Browser,
+    server: Server,
+    script: str = "",
+    routes: Mapping[str, Callable[[Route], None]] | None = None,
+    **options: Any,
+) -> Iterator[Visit]:
     """The playground in a window of its own; afterwards it must have asked its server only, without errors.
 
     Args:
         browser: To open the window in.
         server: That the page comes from.
         script: Runs before the page's own.
+        routes: What requests to some addresses meet instead of the server.
         options: Of the window: size, theme, touch.
     """
     context = browser.new_context(**options)
@@ -110,6 +168,8 @@ def visiting(browser: Browser, server: Server, script: str = "", **options: Any)
         context.on("request", lambda request: visit.asked.append(f"{request.method} {request.url}"))
         page.on("pageerror", lambda error: visit.complaints.append(str(error)))
         page.on("console", lambda said: visit.complaints.append(said.text) if said.type == "error" else None)
+        for address, meet in (routes or {}).items():
+            context.route(address, meet)
         if script:
             page.add_init_script(script)
         page.goto(server.url)
@@ -123,12 +183,3 @@ def visiting(browser: Browser, server: Server, script: str = "", **options: Any)
 
 def _own(url: str, origin: str) -> bool:
     return url.startswith((origin + "/", "blob:" + origin + "/"))
-
-
-@contextmanager
-def playing(root: Path, models: str, **settings: str) -> Iterator[Server]:
-    """A server of the embedded CIFAR-10 network and of whatever else is in a store."""
-    if not (root / "cifar10-fusion").exists():
-        (root / "cifar10-fusion").symlink_to(EMBEDDED / "cifar10-fusion")
-    with serving({"MODEL_STORE": str(root), "MODELS": models, "THREADS": "1", **settings}) as server:
-        yield server

@@ -1,19 +1,16 @@
-"""The playground for everybody: keyboard, phone, themes; behind a prefix, with keys, without its server."""
+"""The playground for everybody: legible on every screen, by keyboard, by ear, in both themes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
-from conftest import SmallStore
-from live import Server, serving
-from pages import Visit, chromium, visiting
-from playwright.sync_api import Browser, Route, expect
+from live import Server
+from pages import Visit, visiting
+from playwright.sync_api import Browser, expect
+
+pytest_plugins = ["playground_fixtures"]
 
 SIZES = {"desk": (1440, 900), "tablet": (820, 1180), "phone": (390, 844), "small phone": (360, 640)}
 
@@ -78,22 +75,6 @@ FOCUSED = """
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(small_store: SmallStore) -> Iterator[Server]:
-    with serving(small(small_store)) as running:
-        yield running
-
-
-def small(store: SmallStore, **more: str) -> dict[str, str]:
-    return {"MODEL_STORE": str(store.root), "MODELS": '["small"]', "EXECUTOR": "torch", **more}
-
-
 def look(size: str, **options: Any) -> dict[str, Any]:
     width, height = SIZES[size]
     touch = size != "desk"
@@ -117,9 +98,9 @@ def fill(visit: Visit) -> None:
     [("desk", "light"), ("desk", "dark"), ("tablet", "dark"), ("phone", "light"), ("small phone", "dark")],
 )
 def test_nothing_sticks_out_everything_is_legible_and_large_enough(
-    browser: Browser, server: Server, size: str, theme: str
+    browser: Browser, playground: Server, size: str, theme: str
 ) -> None:
-    with visiting(browser, server, **look(size, color_scheme=theme)) as visit:
+    with visiting(browser, playground, **look(size, color_scheme=theme)) as visit:
         fill(visit)
         inner, outer = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert inner <= outer
@@ -132,9 +113,9 @@ def test_nothing_sticks_out_everything_is_legible_and_large_enough(
             assert not [entry for entry in touched if entry[0] < 44]
 
 
-def test_an_error_is_legible_too(browser: Browser, server: Server) -> None:
+def test_an_error_is_legible_too(browser: Browser, playground: Server) -> None:
     for theme in ("light", "dark"):
-        with visiting(browser, server, **look("phone", color_scheme=theme)) as visit:
+        with visiting(browser, playground, **look("phone", color_scheme=theme)) as visit:
             visit.answered()
             visit.type("budget", "1")
             expect(visit.page.locator("#problem")).to_contain_text("budget_too_small")
@@ -144,10 +125,10 @@ def test_an_error_is_legible_too(browser: Browser, server: Server) -> None:
 
 
 def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(
-    browser: Browser, server: Server
+    browser: Browser, playground: Server
 ) -> None:
     dark = "getComputedStyle(document.body).backgroundColor === 'rgb(14, 20, 18)'"
-    with visiting(browser, server, **look("desk", color_scheme="dark")) as visit:
+    with visiting(browser, playground, **look("desk", color_scheme="dark")) as visit:
         assert visit.page.evaluate(dark)
         button = visit.page.locator("#theme")
         expect(button).to_have_accessible_name("Theme: system")
@@ -161,8 +142,8 @@ def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(
         assert visit.page.evaluate(dark)
 
 
-def test_everything_is_done_with_the_keyboard_alone(browser: Browser, server: Server) -> None:
-    with visiting(browser, server, **look("desk")) as visit:
+def test_everything_is_done_with_the_keyboard_alone(browser: Browser, playground: Server) -> None:
+    with visiting(browser, playground, **look("desk")) as visit:
         visit.answered()
         press = visit.page.keyboard.press
 
@@ -206,88 +187,21 @@ def test_everything_is_done_with_the_keyboard_alone(browser: Browser, server: Se
 
 
 def test_a_screen_reader_is_told_the_answer_and_every_control_has_a_name(
-    browser: Browser, server: Server
+    browser: Browser, playground: Server
 ) -> None:
-    with visiting(browser, server) as visit:
+    with visiting(browser, playground) as visit:
         label = visit.answered()
         said = visit.text("#announcement")
-        assert said.startswith(f"{label}, ") and re.search(r"exit \d of 4", said)
+        assert said.startswith(f"{label}, ") and re.search(r"exit \d of 7", said)
         tree = visit.page.locator("body").aria_snapshot()
         for role in ("button", "switch", "slider", "textbox", "combobox", "img", "link"):
             assert not re.search(rf"^\s*- {role}(?!.*\")", tree, re.MULTILINE), f"a {role} has no name"
         assert 'slider "Mean budget"' in tree and 'heading "Answer"' in tree
-        assert re.search(r"img \"small: 4 exits\. exit 1 says", tree)
+        assert re.search(r"img \"cifar10-fusion: 7 exits\. exit 1 says", tree)
 
 
-def test_motion_rests_where_it_is_unwanted(browser: Browser, server: Server) -> None:
-    with visiting(browser, server, **look("desk", reduced_motion="reduce")) as visit:
+def test_motion_rests_where_it_is_unwanted(browser: Browser, playground: Server) -> None:
+    with visiting(browser, playground, **look("desk", reduced_motion="reduce")) as visit:
         visit.answered()
         fresh = visit.page.locator(".fresh")
         assert fresh.evaluate("(element) => getComputedStyle(element).animationName") == "none"
-
-
-def test_it_works_below_a_path_prefix(browser: Browser, server: Server) -> None:
-    prefix = "https://proxy.test/some/where"
-
-    def forward(route: Route) -> None:
-        path = route.request.url.removeprefix(prefix)
-        assert path.startswith("/"), "asked beside the prefix"
-        headers = {key: value for key, value in route.request.headers.items() if key != "host"}
-        answer = httpx.request(
-            route.request.method, server.url + path, content=route.request.post_data_buffer, headers=headers
-        )
-        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
-
-    context = browser.new_context()
-    context.route("**/*", forward)
-    page = context.new_page()
-    page.goto(f"{prefix}/")
-    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
-    assert f"{prefix}/classify/stream" in (page.locator("#curl").text_content() or "")
-    context.close()
-
-
-def test_it_waits_for_a_server_that_is_still_loading(browser: Browser, server: Server) -> None:
-    told = {"title": "Not ready", "status": 503, "code": "not_ready", "detail": "the models are being loaded"}
-    refusals = [json.dumps(told)]
-
-    def refuse_once(route: Route) -> None:
-        if refusals:
-            kind = "application/problem+json"
-            route.fulfill(status=503, content_type=kind, headers={"Retry-After": "2"}, body=refusals.pop())
-        else:
-            route.continue_()
-
-    context = browser.new_context()
-    context.route("**/models", refuse_once)
-    page = context.new_page()
-    page.goto(server.url)
-    expect(page.locator("#problem")).to_contain_text("the models are being loaded Try again in 2 s.")
-    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
-    expect(page.locator("#problem")).to_be_empty()
-    context.close()
-
-
-def test_keys_are_asked_for_and_a_server_that_is_gone_is_named(
-    browser: Browser, small_store: SmallStore, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("keys") / "keys.json"
-    digest = hashlib.sha256(b"secret-key").hexdigest()
-    path.write_text(json.dumps({"keys": [{"name": "one", "sha256": digest}]}))
-    with serving(small(small_store, KEYS_FILE=str(path))) as server, visiting(browser, server) as visit:
-        expect(visit.page.locator("#problem")).to_contain_text("401 unauthorized")
-        visit.page.locator("#key").fill("wrong")
-        with visit.page.expect_response("**/classify/stream"):
-            visit.page.get_by_role("button", name="Use it").click()
-        expect(visit.page.locator("#problem")).to_contain_text("401 unauthorized")
-        visit.page.locator("#key").fill("secret-key")
-        visit.page.locator("#key").press("Enter")
-        visit.answered()
-        expect(visit.page.locator("#problem")).to_be_empty()
-        assert '-H "X-API-Key: $EXITRAMP_KEY"' in visit.text("#curl")
-        assert "secret-key" not in (visit.page.text_content("body") or "")
-        assert server.stop() == 0
-        visit.page.locator("#again").click()
-        expect(visit.page.locator("#problem")).to_contain_text("The server cannot be reached")
-        assert visit.text("#label") == "…"
-        visit.complaints = [text for text in visit.complaints if "ERR_CONNECTION_REFUSED" not in text]
