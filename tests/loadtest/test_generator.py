@@ -81,6 +81,36 @@ async def test_a_closed_loop_never_has_more_under_way_than_it_has_connections() 
     assert 0 < run.cpu_s <= 2 * run.seconds
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_rates_are_those_of_the_time_in_which_requests_are_sent(closed: bool) -> None:
+    """The third request is answered a quarter of a second after the last one has left."""
+    arrived, enough = 0, asyncio.Event()
+
+    async def sticking(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 3:
+            asyncio.get_running_loop().call_later(0.5, enough.set)
+            await enough.wait()
+        return await well(request)
+
+    async with listening(sticking) as url, open_session(url, 1000) as session:
+        sender = Sender(session, DOG, {})
+        run = await (
+            closed_loop(sender, 4, 0.25) if closed else open_loop(sender, RATE, 0.25, random.Random(0))
+        )
+    assert 0.25 <= run.seconds < 0.45 and 0.1 < run.drain_s < 0.5
+    assert run.samples[-1].seconds > 0.45 and len(run.in_time) < len(run.samples)
+    assert run.cpu_s <= 1.5 * run.seconds
+
+
+async def test_a_run_lasts_as_long_as_it_was_told_also_when_all_is_answered_before() -> None:
+    async with listening(well) as url, open_session(url, 1000) as session:
+        run = await open_loop(Sender(session, DOG, {}), 0.001, 0.2, random.Random(0))
+    assert len(run.samples) == len(run.in_time) == 1
+    assert run.seconds >= 0.2 and run.drain_s == 0.0
+
+
 async def test_pictures_go_in_turn_and_each_answer_is_held_against_its_own() -> None:
     sent: list[tuple[bytes, str | None]] = []
 
@@ -95,6 +125,7 @@ async def test_pictures_go_in_turn_and_each_answer_is_held_against_its_own() -> 
             await sender.send(run, 0.0)
     assert sent == [(picture.content, "2k") for picture in (*pictures, pictures[0])]
     assert [sample.right for sample in run.samples] == [False, True, True, None, False]
+    assert [sample.picture for sample in run.samples] == [*pictures, pictures[0]]
 
 
 async def test_refusals_nonsense_and_lost_connections_are_kept_apart() -> None:
