@@ -83,14 +83,14 @@ async def test_a_closed_loop_never_has_more_under_way_than_it_has_connections() 
 
 @pytest.mark.parametrize("closed", [False, True])
 async def test_rates_are_those_of_the_time_in_which_requests_are_sent(closed: bool) -> None:
-    """The third request is answered a quarter of a second after the last one has left."""
+    """The third request is answered half a second after the last one has left."""
     arrived, enough = 0, asyncio.Event()
 
     async def sticking(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal arrived
         arrived += 1
         if arrived == 3:
-            asyncio.get_running_loop().call_later(0.5, enough.set)
+            asyncio.get_running_loop().call_later(0.75, enough.set)
             await enough.wait()
         return await well(request)
 
@@ -99,8 +99,8 @@ async def test_rates_are_those_of_the_time_in_which_requests_are_sent(closed: bo
         run = await (
             closed_loop(sender, 4, 0.25) if closed else open_loop(sender, RATE, 0.25, random.Random(0))
         )
-    assert 0.25 <= run.seconds < 0.45 and run.seconds + run.drain_s > 0.5
-    assert run.samples[-1].seconds > 0.45 and len(run.in_time) < len(run.samples)
+    assert 0.25 <= run.seconds < 0.7 and run.seconds + run.drain_s > 0.75
+    assert run.samples[-1].seconds > 0.7 and len(run.in_time) < len(run.samples)
     assert run.cpu_s <= 1.5 * run.seconds
 
 
