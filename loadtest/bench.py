@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from loadtest.errors import LoadTestError
 from loadtest.generator import Run, Sender, closed_loop, open_loop, open_session
 from loadtest.graphics_card import card_use
 from loadtest.images import Picture
-from loadtest.metrics_page import read_page
+from loadtest.metrics_page import parse_page, read_page
 from loadtest.null_server import null_server
 from loadtest.report import Account, Report, make_overhead, make_row, mismatches
 from loadtest.target import Probe, default_budgets, loaded_models, probe, request_headers
@@ -87,10 +88,19 @@ class Bench:
     """Measures; ``report`` holds what is known so far, also after an interruption."""
 
     def __init__(
-        self, plan: Plan, report: Report, pictures: Sequence[Picture], api_key: str, show: OnProgress
+        self,
+        plan: Plan,
+        report: Report,
+        url: str,
+        pictures: Sequence[Picture],
+        api_key: str,
+        show: OnProgress,
     ) -> None:
-        """Measure the service that ``report`` names, with ``pictures`` in an order drawn from the seed."""
-        self._plan, self._report, self._show = plan, report, show
+        """Measure the service at ``url``, which ``report`` names without its password.
+
+        ``pictures`` are sent in an order drawn from the seed.
+        """
+        self._plan, self._report, self._url, self._show = plan, report, url, show
         self._pictures = random.Random(plan.seed).sample(pictures, len(pictures))
         self._key = {"X-API-Key": api_key} if api_key else {}
         self._budgets = plan.budgets
@@ -105,7 +115,7 @@ class Bench:
         """
         started_s = time.monotonic()
         try:
-            async with open_session(self._report.url, OPEN_CONNECTIONS, self._key) as session:
+            async with open_session(self._url, OPEN_CONNECTIONS, self._key) as session:
                 answer = await self._meet(session)
                 for budget in self._budgets:
                     await self._closed(session, budget)
@@ -184,15 +194,27 @@ class Bench:
         """Measure once the service is at rest, between two looks at its metrics."""
         await self._rest(session)
         before, started_s = await read_page(session), time.perf_counter()
-        with card_use(self._card) as card:
-            run = await measure()
+        with ExitStack() as watching:
+            card = watching.enter_context(card_use(self._card))
+            run, (page, at_end_s) = await asyncio.gather(measure(), self._look_at_end(session, watching))
         after, ended_s = await read_page(session), time.perf_counter()
         # What is counted after an answer has left may come a moment later than the answer.
         while mismatches(run, after.since(before)) and time.perf_counter() < ended_s + 10 * LOOK_S:
             await asyncio.sleep(LOOK_S)
             after = await read_page(session)
         self._say("", self._plan.duration_s + self._plan.pause_s)
-        return run, Account(before, after, ended_s - started_s, card)
+        return run, Account(before, parse_page(page), after, at_end_s - started_s, card)
+
+    async def _look_at_end(self, session: aiohttp.ClientSession, watching: ExitStack) -> tuple[str, float]:
+        """The metrics page when the last request has been sent, and when it came.
+
+        Answers are still to come, and their time is taken: what blocks, as reading the page would, waits.
+        """
+        await asyncio.sleep(self._plan.duration_s)
+        async with session.get("metrics") as answer:
+            page, now_s = await answer.text(), time.perf_counter()
+        await asyncio.to_thread(watching.close)
+        return page, now_s
 
     async def _rest(self, session: aiohttp.ClientSession) -> None:
         """Wait until nothing is under way, then pause."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from loadtest.report import Report, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7a5195", "#b8860b", "#4c4c4c")
 
@@ -17,27 +19,34 @@ Value = Callable[[Row], float | None]
 
 
 def draw(report: Report, path: Path) -> None:
-    """Accuracy, latency, FLOPs and throughput against the offered load, a colour for each budget."""
+    """Write the figure there, PNG."""
+    figure_of(report).savefig(path)
+
+
+def figure_of(report: Report) -> Figure:
+    """Accuracy, errors, latency, FLOPs and throughput against the offered load, a colour for each budget."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.0, 7.6), dpi=150, facecolor="white", layout="constrained")
-    (first, second), (third, fourth) = figure.subplots(2, 2)
-    if any(row.accuracy is not None for row in report.rows):
-        _accuracy(first, report)
-    else:
-        _answered(first, report)
-    _latency(second, report)
-    _flops(third, report)
-    _throughput(fourth, report)
-    for axes in (first, second, third, fourth):
+    figure = Figure(figsize=(11.0, 10.6), dpi=150, facecolor="white", layout="constrained")
+    first = "accuracy" if any(row.accuracy is not None for row in report.rows) else "errors"
+    panels = figure.subplot_mosaic([[first, "errors"], ["latency", "p95"], ["flops", "throughput"]])
+    if first == "accuracy":
+        _accuracy(panels["accuracy"], report)
+    _errors(panels["errors"], report)
+    panels["p95"].sharey(panels["latency"])
+    _latency(panels["latency"], report, {"p99": "o-", "p50": "o:"}, "p99, p50 dotted")
+    _latency(panels["p95"], report, {"p95": "o-"}, "p95")
+    _flops(panels["flops"], report)
+    _throughput(panels["throughput"], report)
+    for axes in panels.values():
         axes.set_xlabel("offered, requests a second")
         axes.set_xlim(left=0)
         axes.grid(color="#e4e7ea", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = third.get_legend_handles_labels()
+    handles, labels = panels["flops"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"{report.model} under open-loop load", x=0.01, ha="left", fontsize=11)
-    figure.savefig(path)
+    return figure
 
 
 def _accuracy(axes: Axes, report: Report) -> None:
@@ -55,21 +64,25 @@ def _accuracy(axes: Axes, report: Report) -> None:
         axes.errorbar(rates, middle, [below, above], color=_colour(number), fmt="o-", ms=4, capsize=2, lw=1.4)
 
 
-def _answered(axes: Axes, report: Report) -> None:
-    axes.set_title("requests answered, % (the images have no labels)", loc="left", fontsize=9)
-    _lines(axes, report, lambda row: 100 * row.answered / row.sent, "o-")
-    axes.set_ylim(0, 105)
+def _errors(axes: Axes, report: Report) -> None:
+    axes.set_title("requests without a prediction, %", loc="left", fontsize=9)
+    _lines(axes, report, lambda row: 100 * row.errors, "o-")
+    axes.set_ylim(bottom=0, top=max(1.0, axes.get_ylim()[1]))  # one in a thousand looks like few
 
 
-def _latency(axes: Axes, report: Report) -> None:
-    axes.set_title("latency from the intended start, ms: p99, p50 dotted", loc="left", fontsize=9)
-    _lines(axes, report, lambda row: row.latency_ms.get("p99"), "o-")
-    _lines(axes, report, lambda row: row.latency_ms.get("p50"), "o:")
+def _latency(axes: Axes, report: Report, styles: Mapping[str, str], told: str) -> None:
+    axes.set_title(f"latency from the intended start, ms: {told}", loc="left", fontsize=9)
+    for name, style in styles.items():
+        _lines(axes, report, partial(_percentile, name), style)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if low <= t <= high]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
+
+
+def _percentile(name: str, row: Row) -> float | None:
+    return row.latency_ms.get(name)
 
 
 def _flops(axes: Axes, report: Report) -> None:

@@ -8,8 +8,8 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,7 @@ class Sample:
         prediction: What a 200 says about the image.
         model: That answered.
         right: Whether the class is that of the image; ``None`` where nobody knows.
+        picture: That was sent.
     """
 
     due_s: float
@@ -51,6 +52,7 @@ class Sample:
     prediction: dict[str, Any] = field(default_factory=dict)
     model: str = ""
     right: bool | None = None
+    picture: Picture | None = None
 
     @property
     def seconds(self) -> float:
@@ -67,25 +69,51 @@ class Sample:
 class Run:
     """All requests of one measurement.
 
+    Rates are those of the window in which requests are sent: a single late answer lengthens what comes after
+    it, the drain, and would dilute them.
+
     Attributes:
         samples: In the order of their answers.
-        seconds: From the first request to the last answer.
-        cpu_s: Processor time that this process spent meanwhile.
+        seconds: Length of the window.
+        end_s: Its end, of ``time.perf_counter``.
+        cpu_s: Processor time that this process spent in it.
     """
 
     samples: list[Sample] = field(default_factory=list)
     seconds: float = 0.0
+    end_s: float = 0.0
     cpu_s: float = 0.0
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Measure the block. The garbage collector rests: its pauses would be taken for the server's."""
+    @property
+    def in_time(self) -> list[Sample]:
+        """What was over, well or not, before the window was."""
+        return [sample for sample in self.samples if sample.done_s <= self.end_s]
+
+    @property
+    def drain_s(self) -> float:
+        """From the end of the window to the last answer, seconds."""
+        return max(0.0, max((sample.done_s for sample in self.samples), default=0.0) - self.end_s)
+
+    @asynccontextmanager
+    async def window(self, seconds: float) -> AsyncIterator[float]:
+        """Measure the first ``seconds`` of the block, which lasts at least as long; gives their end.
+
+        The garbage collector rests: its pauses would be taken for the server's.
+        """
         gc.disable()
         started_s, cpu_s = time.perf_counter(), time.process_time()
+
+        async def end() -> None:
+            await asyncio.sleep(seconds)
+            self.end_s, self.cpu_s = time.perf_counter(), time.process_time() - cpu_s
+            self.seconds = self.end_s - started_s
+
+        ending = asyncio.create_task(end())
         try:
-            yield
+            yield started_s + seconds
+            await ending
         finally:
-            self.seconds, self.cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
+            ending.cancel()
             gc.enable()
 
 
@@ -130,7 +158,8 @@ class Sender:
 
     async def send(self, run: Run, due_s: float) -> None:
         """Send one picture and enter what became of it."""
-        sample, picture = Sample(due_s), next(self._pictures)
+        picture = next(self._pictures)
+        sample = Sample(due_s, picture=picture)
         try:
             async with self._session.post(
                 "classify", data=picture.content, headers=self._headers, trace_request_ctx=sample
@@ -167,8 +196,7 @@ async def closed_loop(sender: Sender, connections: int, seconds: float) -> Run:
         while (now_s := time.perf_counter()) < end_s:
             await sender.send(run, now_s)
 
-    with run.timed():
-        end_s = time.perf_counter() + seconds
+    async with run.window(seconds) as end_s:
         await asyncio.gather(*(user(end_s) for _ in range(connections)))
     return run
 
@@ -177,9 +205,8 @@ async def open_loop(sender: Sender, rate: float, seconds: float, chance: random.
     """Poisson arrivals: ``rate`` requests a second on average, whether or not earlier ones were answered."""
     run = Run()
     tasks: set[asyncio.Task[None]] = set()
-    with run.timed():
-        due_s = time.perf_counter()
-        end_s = due_s + seconds
+    async with run.window(seconds) as end_s:
+        due_s = end_s - seconds
         while due_s < end_s:
             if (wait_s := due_s - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)

@@ -9,7 +9,7 @@ from loadtest.measures import SHARES
 from loadtest.report import BUSY_CORES, NOTICEABLE, Overhead, Report, Row
 
 COLUMNS = (
-    *("load", "offered /s", "answered /s", "p50 ms", "p95 ms", "p99 ms", "max ms", "errors"),
+    *("load", "offered /s", "answered /s", "p50 ms", "p95 ms", "p99 ms", "max ms", "drain s", "errors"),
     *("accuracy %", "charged M", "executed M", "allowed M", "exits %", "degraded %", "server cores"),
     *("server MiB", "client cores", "client lag p50 / p99 ms", "card %", "notes"),
 )
@@ -17,15 +17,26 @@ COLUMNS = (
 EXPLAINED = f"""\
 The first line of each table is the closed loop, which sends as fast as it is answered: the capacity.
 The others are open loops: requests at random times (Poisson) whatever comes back, latency from when
-each was due. FLOPs are multiply-adds per answered image: *charged* by the answers; *executed* by the
-service's metrics, with padding, images that got no answer, and what ran in the background; *allowed* is
-the budget, which brownout shrinks where a request has none of its own. *Exits* are the shares of exit
-1, 2, and so on. Accuracy is over the answered labelled images, ± half of its 95 % interval. *Card* is
-how busy this machine's NVIDIA cards were.
+each was due. Answered/s, cores and card are those of the time in which requests were sent; *drain* is
+how much longer the last answer took. FLOPs are multiply-adds per answered image: *charged* by the
+answers; *executed* by the service's metrics, with padding, images that got no answer, and what ran in
+the background; *allowed* is the budget, which brownout shrinks where a request has none of its own.
+*Exits* are the shares of exit 1, 2, and so on. Accuracy is over the answered labelled images, ± half of
+its 95 % interval, for which an image that was sent again counts once. *Card* is how busy this machine's
+NVIDIA cards were.
 
 Notes: **c**: the client had a part in it. Its own lag is more than {NOTICEABLE:.0%} of the latency at
 p50 or p99, or it used more than {BUSY_CORES} of the one core that it can use. **m**: the service
 counted something else than came back; the JSON says what."""
+
+
+ANSWERED = 0.001
+"""Largest share of errors with which a load counts as answered."""
+
+SUMMARY = f"""\
+Capacity, accuracy and FLOPs are those of the closed loop; the rest is the highest offered load, as a share
+of the capacity, at which at most {ANSWERED:.1%} of the requests got no prediction. Where there is *none*,
+every load met more errors: at least the share shown."""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -50,6 +61,7 @@ def row_cells(row: Row) -> list[str]:
         "" if row.rate is None else f"{row.rate:.0f}",
         f"{row.throughput:.0f}",
         *latency,
+        f"{row.drain_s:.1f}",
         failures(row),
         accuracy(row),
         *flops,
@@ -71,7 +83,7 @@ def failures(row: Row) -> str:
     """Everything that is no prediction, by its status."""
     found = {status: count for status, count in row.statuses.items() if status != "200"}
     told = ", ".join(f"{status}: {count}" for status, count in found.items())
-    return f"{told} ({sum(found.values()) / row.sent:.1%})" if found else "0"
+    return f"{told} ({row.errors:.1%})" if found else "0"
 
 
 def accuracy(row: Row) -> str:
@@ -135,19 +147,30 @@ def to_markdown(report: Report, plot: str | None = None) -> str:
 
 
 def _summary(report: Report) -> str:
-    """One line a budget: the closed loop, and the highest offered load below capacity."""
-    columns = ("budget", "capacity/s", "accuracy %", "charged M", "executed M", "at load", "p50 ms", "p99 ms")
+    """One line a budget: the closed loop, and the highest offered load that was answered."""
+    columns = (
+        *("budget", "capacity/s", "accuracy %", "charged M", "executed M", "answered load", "offered /s"),
+        *("answered /s", "errors", "p50 ms", "p99 ms"),
+    )
     lines = []
     for budget in report.budgets():
         closed, *opened = (row for row in report.rows if row.budget == budget)
         line = [budget, f"{closed.throughput:.0f}", accuracy(closed), millions(closed.charged_flops)]
-        line.append(millions(closed.executed_flops))
-        below = [row for row in opened if row.load and row.load < 1 and row.latency_ms]
-        if below:
-            best = max(below, key=lambda row: row.load or 0)
-            line += [f"{best.load:.2f}", *(f"{best.latency_ms[name]:.1f}" for name in ("p50", "p99"))]
-        lines.append(line + [""] * (len(columns) - len(line)))
-    return table(columns, lines)
+        line += [millions(closed.executed_flops), *_highest_answered(opened)]
+        lines.append(line)
+    return f"{table(columns, lines)}\n\n{SUMMARY}"
+
+
+def _highest_answered(opened: Sequence[Row]) -> list[str]:
+    """Load, rates, errors and latency of the highest load that was answered, or that none was."""
+    if not opened:
+        return ["not measured", *[""] * 5]
+    answered = [row for row in opened if row.errors <= ANSWERED]
+    if not answered:
+        return ["none", "", "", f"≥ {min(row.errors for row in opened):.1%}", "", ""]
+    best = max(answered, key=lambda row: row.rate or 0)
+    rates = [f"{best.load:.2f}", f"{best.rate:.0f}", f"{best.throughput:.0f}"]
+    return [*rates, f"{best.errors:.2%}", *(f"{best.latency_ms[name]:.1f}" for name in ("p50", "p99"))]
 
 
 def _facts(report: Report) -> str:

@@ -21,9 +21,9 @@ def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     return {name: round(1000 * ordered[rank - 1], 3) for name, rank in ranks.items()}
 
 
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share, within 0 and 1 also near its ends (Wilson 1927)."""
-    share, square = right / count, NORMAL_95**2
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a ``share`` of ``count`` independent cases, within 0 and 1 (Wilson 1927)."""
+    square = NORMAL_95**2
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = NORMAL_95 / (1 + square / count) * sqrt(share * (1 - share) / count + square / (4 * count**2))
     return max(0.0, middle - half), min(1.0, middle + half)

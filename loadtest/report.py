@@ -15,7 +15,7 @@ from loadtest.generator import Run
 from loadtest.measures import percentiles_ms, wilson_interval
 from loadtest.metrics_page import Page
 
-SCHEMA = "exitramp-bench/1"
+SCHEMA = "exitramp-bench/2"
 """Version of the JSON; it changes when a field changes its meaning or goes."""
 
 NOTICEABLE = 0.1
@@ -33,7 +33,8 @@ class Row:
     budget: str  # as it was sent; none: no header
     load: float | None  # offered, as a share of the budget's capacity
     rate: float | None  # offered; the closed loop has none
-    seconds: float
+    seconds: float  # in which requests were sent; throughput, cores and card are of this time
+    drain_s: float  # from then to the last answer
     sent: int
     answered: int
     statuses: dict[str, int]
@@ -42,8 +43,9 @@ class Row:
     failure_ms: dict[str, float]  # latency of everything that is no prediction
     lag_ms: dict[str, float]
     labelled: int
+    distinct: int  # different images among the labelled ones
     accuracy: float | None
-    accuracy_95: tuple[float, float] | None
+    accuracy_95: tuple[float, float] | None  # as of the different images: a repeated one says nothing new
     exits: dict[str, float]
     degraded: float | None
     charged_flops: float | None
@@ -55,6 +57,11 @@ class Row:
     card_percent: float | None
     client_bound: bool  # the client's own delay or processor use is in the figures
     mismatches: list[str]  # between the answers and the server's metrics
+
+    @property
+    def errors(self) -> float:
+        """Share of the requests that got no prediction."""
+        return (self.sent - self.answered) / self.sent
 
 
 @dataclass(frozen=True)
@@ -114,23 +121,40 @@ def machine() -> dict[str, Any]:
 
 @dataclass
 class Account:
-    """What the service says about itself before and after a run, and how busy a graphics card was."""
+    """What the service says about itself around a run, and how busy a graphics card was.
+
+    Attributes:
+        before: Its metrics before the first request.
+        at_end: When the last one had been sent.
+        after: When the last one had been answered.
+        seconds: From ``before`` to ``at_end``.
+        card: Use in that time, percent.
+    """
 
     before: Page
+    at_end: Page
     after: Page
     seconds: float
     card: list[float]
 
     @property
     def grown(self) -> Page:
-        """Counters of that time alone."""
+        """Counters of the run alone."""
         return self.after.since(self.before)
+
+    @property
+    def cores(self) -> float | None:
+        """Processor time of the service over time, while requests were sent; ``None`` if it does not say."""
+        spent_s = self.at_end.since(self.before).total("process_cpu_seconds_total")
+        return spent_s / self.seconds or None
 
 
 def make_row(budget: str, load: float | None, rate: float | None, run: Run, account: Account) -> Row:
     """The figures of one run."""
     answered = [sample for sample in run.samples if sample.prediction]
-    judged = [sample.right for sample in answered if sample.right is not None]
+    judged = [sample for sample in answered if sample.right is not None]
+    distinct = len({sample.picture for sample in judged})
+    accuracy = _share(sum(bool(sample.right) for sample in judged), len(judged))
     latency_ms = percentiles_ms(sample.seconds for sample in answered)
     lag_ms = percentiles_ms(sample.lag_s for sample in run.samples)
     client_cores = run.cpu_s / run.seconds
@@ -142,22 +166,24 @@ def make_row(budget: str, load: float | None, rate: float | None, run: Run, acco
         load=load,
         rate=rate,
         seconds=run.seconds,
+        drain_s=run.drain_s,
         sent=len(run.samples),
         answered=len(answered),
         statuses=dict(sorted(Counter(sample.status for sample in run.samples).items())),
-        throughput=len(answered) / run.seconds,
+        throughput=sum(bool(sample.prediction) for sample in run.in_time) / run.seconds,
         latency_ms=latency_ms,
         failure_ms=percentiles_ms(sample.seconds for sample in run.samples if not sample.prediction),
         lag_ms=lag_ms,
         labelled=len(judged),
-        accuracy=_share(sum(judged), len(judged)),
-        accuracy_95=wilson_interval(sum(judged), len(judged)) if judged else None,
+        distinct=distinct,
+        accuracy=accuracy,
+        accuracy_95=None if accuracy is None else wilson_interval(accuracy, distinct),
         exits={number: exits[number] / len(answered) for number in sorted(exits, key=int)},
         degraded=_share(sum(sample.prediction["degraded"] for sample in answered), len(answered)),
         charged_flops=_share(flops, len(answered)),
         executed_flops=_share(account.grown.total("exitramp_flops_total", kind="executed"), len(answered)),
         allowed_flops=_share(account.grown.total("exitramp_budget_flops_total"), len(answered)),
-        server_cores=account.grown.total("process_cpu_seconds_total") / account.seconds or None,
+        server_cores=account.cores,
         server_mib=account.after.total("process_resident_memory_bytes") / 2**20 or None,
         client_cores=client_cores,
         card_percent=sum(account.card) / len(account.card) if account.card else None,
@@ -171,7 +197,7 @@ def make_overhead(rate: float | None, run: Run) -> Overhead:
     return Overhead(
         rate=rate,
         sent=len(run.samples),
-        throughput=len(run.samples) / run.seconds,
+        throughput=len(run.in_time) / run.seconds,
         latency_ms=percentiles_ms(sample.seconds for sample in run.samples),
         lag_ms=percentiles_ms(sample.lag_s for sample in run.samples),
         client_cores=run.cpu_s / run.seconds,

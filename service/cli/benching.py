@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import asdict
@@ -30,7 +31,9 @@ SHOWN = (*("load", "answered /s", "p50 ms", "p99 ms", "errors", "accuracy %", "c
 
 
 def bench(
-    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str, typer.Option(help="Of the service; a user and password in it are in no report.")
+    ] = "http://127.0.0.1:8000",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -107,10 +110,11 @@ def _measure(
         raise Failure(str(error)) from error
     labelled = sum(picture.label is not None for picture in pictures)
     images = {"source": source, "count": len(pictures), "labelled": labelled}
-    report = Report(command=_command(api_key), url=url, plan=asdict(plan), images=images)
+    shown = _without_password(url)
+    report = Report(command=_command(url, api_key), url=shown, plan=asdict(plan), images=images)
     try:
         with progress() as show:
-            uvloop.run(Bench(plan, report, pictures, api_key, show).run())
+            uvloop.run(Bench(plan, report, url, pictures, api_key, show).run())
     except (LoadTestError, KeyboardInterrupt) as error:
         report.incomplete = str(error) or "interrupted"
         return report, error
@@ -138,9 +142,14 @@ def _numbers(option: str, text: str) -> list[float]:
     return numbers
 
 
-def _command(api_key: str) -> str:
-    """What was typed, without the key."""
-    typed = ["exitramp", *sys.argv[1:]]
+def _without_password(url: str) -> str:
+    """``url`` without ``user:password@``."""
+    return re.sub(r"((?<=//)|^)[^/?#]*@", "", url)
+
+
+def _command(url: str, api_key: str) -> str:
+    """What was typed, without the key and the URL's password."""
+    typed = ["exitramp", *(part.replace(url, _without_password(url)) for part in sys.argv[1:])]
     return shlex.join(part.replace(api_key, "KEY") if api_key else part for part in typed)
 
 

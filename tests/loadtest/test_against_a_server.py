@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "end_to_end"))
 from live import Server, serving
 
 KEY = "a-secret-key"
+PASSWORD = "secr@t"
 SHORT = ("--duration", "0.3", "--warm-up", "0.1", "--pause", "0", "--connections", "4")
 
 
@@ -68,6 +69,7 @@ def test_a_sweep_finds_capacity_overhead_and_rows_that_agree_with_the_metrics(
     budgets = f"{2 * cheapest},none"
     out = tmp_path / "report"
     command = [str(Path(sys.executable).parent / "exitramp"), "bench", "--url", server.url, "--json"]
+    command[3] = server.url.replace("//", f"//user:{PASSWORD}@")
     command += ["--data", str(pets), "--budgets", budgets, "--rates", "40,80", "--api-key", KEY]
     done = subprocess.run(
         [*command, *SHORT, "--out", str(out)], capture_output=True, text=True, timeout=120, check=False
@@ -75,7 +77,9 @@ def test_a_sweep_finds_capacity_overhead_and_rows_that_agree_with_the_metrics(
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told == json.loads((out / "report.json").read_text()) and told["incomplete"] is None
-    assert KEY not in (out / "report.json").read_text() + (out / "report.md").read_text()
+    written = (out / "report.json").read_text() + (out / "report.md").read_text()
+    assert not any(secret in written + done.stderr for secret in (KEY, PASSWORD))
+    assert told["url"] == server.url and f"bench --url {server.url} --json" in told["command"]
     assert "--api-key KEY" in told["command"] and (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
     rows = told["rows"]
@@ -88,7 +92,8 @@ def test_a_sweep_finds_capacity_overhead_and_rows_that_agree_with_the_metrics(
     )
     for row in rows:
         assert row["mismatches"] == [] and set(row["statuses"]) == {"200"}
-        assert row["answered"] == row["sent"] == row["labelled"] > 0
+        assert row["answered"] == row["sent"] == row["labelled"] >= row["distinct"] > 0
+        assert row["seconds"] == pytest.approx(0.3, abs=0.15) and row["drain_s"] >= 0
         assert sum(row["exits"].values()) == pytest.approx(1)
         assert row["executed_flops"] >= row["charged_flops"] > 0
         assert row["latency_ms"]["p50"] <= row["latency_ms"]["p99"] <= row["latency_ms"]["max"]
@@ -115,6 +120,8 @@ def test_what_cannot_be_measured_is_one_line(server: Server, tmp_path: Path) -> 
     at = ("--url", server.url, "--api-key", KEY)
     assert "cannot be measured: Cannot connect" in refused("--url", "http://127.0.0.1:9")
     assert "'nonsense' is no URL" in refused("--url", "nonsense")
+    assert "secret" not in refused("--url", "http://user:secret@127.0.0.1:9")
+    assert "secret" not in refused("--url", server.url.replace("//", "//user:secret@"))
     assert "no metrics; is this exitramp?" in refused("--url", f"{server.url}/models")
     assert "401" in refused("--url", server.url)
     assert "X-Model: nonesuch: 404 no model or task" in refused(*at, "--model", "nonesuch")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_service import prediction
 
-from loadtest.bench_plot import draw
+from loadtest.bench_plot import draw, figure_of
 from loadtest.generator import Run, Sample
+from loadtest.images import Picture
 from loadtest.markdown import to_markdown
 from loadtest.measures import percentiles_ms, wilson_interval
 from loadtest.metrics_page import Page, parse_page
 from loadtest.report import SCHEMA, Account, Report, Row, make_overhead, make_row
+
+DOG = Picture(b"a dog", "dog")
 
 BEFORE = """
 # TYPE exitramp_requests_total counter
@@ -36,20 +40,31 @@ exitramp_budget_flops_total{model="small"} 6000
 process_cpu_seconds_total 5
 process_resident_memory_bytes 1048576
 """
+AT_END = """
+process_cpu_seconds_total 4.6
+"""
 
 
 def run() -> Run:
     """Three answers after 10, 20 and 30 ms, two of them right, and a refusal after 1 ms."""
     answers = [("dog", 1, 0.01, True), ("cat", 1, 0.02, False), ("dog", 2, 0.03, True)]
     samples = [
-        Sample(0.0, 0.0005, seconds, "200", prediction=prediction(label, number), model="small", right=right)
+        Sample(0.0, 0.0005, seconds, "200", False, prediction(label, number), "small", right, DOG)
         for label, number, seconds, right in answers
     ]
-    return Run([*samples, Sample(0.0, 0.0005, 0.001, "503", retry_after=True)], seconds=2.0, cpu_s=0.5)
+    refused = Sample(0.0, 0.0005, 0.001, "503", retry_after=True)
+    return Run([*samples, refused], seconds=2.0, end_s=2.0, cpu_s=0.5)
+
+
+def answers(count: int, done_s: float, picture: Picture = DOG) -> list[Sample]:
+    """As many right answers about ``picture``, all of that moment."""
+    return [
+        Sample(0.0, 0.0, done_s, "200", False, prediction(), "small", True, picture) for _ in range(count)
+    ]
 
 
 def account(after: str = AFTER) -> Account:
-    return Account(parse_page(BEFORE), parse_page(after), 2.0, [40.0, 60.0])
+    return Account(parse_page(BEFORE), parse_page(AT_END), parse_page(after), 2.0, [40.0, 60.0])
 
 
 def report(*rows: Row) -> Report:
@@ -76,9 +91,9 @@ def test_percentiles_are_times_that_occurred() -> None:
 
 def test_the_interval_of_a_share_is_wilson_s() -> None:
     # Agresti and Coull (1998), table 1: 0 of 10 and 5 of 10.
-    assert wilson_interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-3)
-    assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-3)
-    assert wilson_interval(10, 10)[1] == 1.0
+    assert wilson_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-3)
+    assert wilson_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-3)
+    assert wilson_interval(1.0, 10)[1] == 1.0
 
 
 def test_a_row_has_what_came_back_and_what_the_service_says() -> None:
@@ -91,8 +106,59 @@ def test_a_row_has_what_came_back_and_what_the_service_says() -> None:
     assert row.exits == {"1": pytest.approx(2 / 3), "2": pytest.approx(1 / 3)}
     assert row.charged_flops == pytest.approx(5000 / 3)
     assert row.executed_flops == pytest.approx(6500 / 3) and row.allowed_flops == 2000
-    assert (row.server_cores, row.server_mib, row.client_cores, row.card_percent) == (0.5, 1.0, 0.25, 50.0)
+    assert row.server_cores == pytest.approx(0.3)  # until the last was sent, not until it was answered
+    assert (row.server_mib, row.client_cores, row.card_percent) == (1.0, 0.25, 50.0)
     assert row.mismatches == [] and not row.client_bound
+
+
+def test_one_late_answer_lengthens_the_drain_and_lowers_no_rate() -> None:
+    """100 a second for two seconds, of which one is stuck for twelve."""
+    late = Run([*answers(199, 1.0), *answers(1, 14.0)], seconds=2.0, end_s=2.0, cpu_s=0.5)
+    row, overhead = make_row("20M", 0.5, 100.0, late, account()), make_overhead(None, late)
+    assert (row.throughput, overhead.throughput) == (99.5, 99.5)
+    assert (row.seconds, row.drain_s, row.answered, row.latency_ms["max"]) == (2.0, 12.0, 200, 14000.0)
+    assert (row.client_cores, overhead.client_cores) == (0.25, 0.25)
+    assert make_row("20M", 0.5, 6.0, run(), account()).drain_s == 0.0
+
+
+def test_an_image_that_is_sent_again_does_not_narrow_the_interval_of_the_accuracy() -> None:
+    cat = Picture(b"a cat", "cat")
+    once = make_row("20M", 0.5, 6.0, Run([*answers(1, 1.0), *answers(1, 1.0, cat)], 2.0, 2.0), account())
+    often = make_row("20M", 0.5, 6.0, Run([*answers(50, 1.0), *answers(50, 1.0, cat)], 2.0, 2.0), account())
+    assert (once.labelled, once.distinct, often.labelled, often.distinct) == (2, 2, 100, 2)
+    assert once.accuracy_95 == often.accuracy_95 == wilson_interval(1.0, 2)
+
+
+def offered(load: float | None, refused: int) -> Row:
+    """A thousand requests, so many of them refused."""
+    samples = [*answers(1000 - refused, 1.0), *(Sample(0.0, 0.0, 1.0, "503") for _ in range(refused))]
+    rate = None if load is None else 1000 * load
+    return make_row("20M", load, rate, Run(samples, 2.0, 2.0), account())
+
+
+def test_the_summary_shows_the_highest_load_that_was_answered_or_that_none_was() -> None:
+    def summary(*rows: Row) -> str:
+        return to_markdown(report(offered(None, 0), *rows)).split("## Each budget")[0]
+
+    assert "| answered load | offered /s | answered /s | errors | p50 ms | p99 ms |" in summary()
+    answered = summary(offered(0.25, 0), offered(0.5, 1), offered(0.75, 2), offered(0.9, 790))
+    assert "| 0.50 | 500 | 500 | 0.10% | 1000.0 | 1000.0 |" in answered
+    assert "| none |  |  | ≥ 0.2% |  |  |" in summary(offered(0.25, 2), offered(0.9, 790))
+    assert "| not measured |  |  |  |  |  |" in summary()
+
+
+def test_the_figure_shows_errors_and_p95_also_of_labelled_images() -> None:
+    unknown = offered(0.9, 790)
+    for rows, panels in (
+        ([offered(0.25, 0), offered(0.9, 790)], 6),
+        ([replace(unknown, accuracy=None, accuracy_95=None)], 5),
+    ):
+        axes = {one.get_title(loc="left"): one for one in figure_of(report(*rows)).axes}
+        assert len(axes) == panels
+        (errors,) = axes["requests without a prediction, %"].get_lines()
+        assert list(errors.get_ydata())[-1] == pytest.approx(79.0)
+        (p95,) = axes["latency from the intended start, ms: p95"].get_lines()
+        assert list(p95.get_ydata()) == [1000.0] * len(rows)
 
 
 def test_every_difference_between_answers_and_metrics_is_named() -> None:
@@ -130,7 +196,7 @@ def test_the_report_is_written_for_people_and_for_programs(tmp_path: Path) -> No
     assert told["schema"] == SCHEMA and len(told["rows"]) == 6 and told["rows"][1]["rate"] == 6.0
     text = to_markdown(whole, "report.png")
     assert "### `X-FLOP-Budget: 20M`" in text and "### No budget of their own" in text
-    assert "| 0.50 | 6 | 2 | 20.0 | 30.0 | 30.0 | 30.0 | 503: 1 (25.0%) | 66.7 ±" in text
+    assert "| 0.50 | 6 | 2 | 20.0 | 30.0 | 30.0 | 30.0 | 0.0 | 503: 1 (25.0%) | 66.7 ±" in text
     assert "at most 2 requests a second, each for 125.00 ms" in text
     assert "small@1, policy p, on abacus" in text and "(report.png)" in text and "Incomplete" not in text
 
@@ -150,6 +216,6 @@ def test_without_labels_there_is_no_accuracy_and_an_unfinished_report_says_so(tm
 
 def test_a_run_without_a_single_answer_still_makes_a_row() -> None:
     lost = Run([Sample(0.0, 0.0, 0.5, "ClientConnectorError")], seconds=1.0)
-    row = make_row("none", 1.1, 9.0, lost, Account(Page({}), Page({}), 1.0, []))
+    row = make_row("none", 1.1, 9.0, lost, Account(Page({}), Page({}), Page({}), 1.0, []))
     assert (row.answered, row.accuracy, row.charged_flops, row.server_cores) == (0, None, None, None)
     assert "ClientConnectorError: 1 (100.0%)" in to_markdown(report(row))
