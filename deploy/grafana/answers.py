@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,18 @@ POINTS = 180
 """Points over the time shown."""
 
 
+class Unanswered(Exception):
+    """Nobody answers, or not as a Prometheus does, or it refuses a query."""
+
+
 @dataclass(frozen=True)
 class Series:
-    """One line of a panel: its legend, times in seconds since 1970, values."""
+    """One line of a panel: its legend, times in seconds since 1970, values, all of them numbers, labels."""
 
     name: str
     times: NDArray[np.float64]
     values: NDArray[np.float64]
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,19 @@ class Source:
         """The data of an answer of Prometheus' HTTP API.
 
         Raises:
-            urllib.error.HTTPError: Prometheus refuses the query.
+            Unanswered: there is no such answer.
         """
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return json.load(answer)["data"]
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise Unanswered(f"{self.url} refuses {path} {parameters}: {error}") from error
+        except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:
+            raise Unanswered(f"no Prometheus at {self.url}: {getattr(error, 'reason', error)}") from error
 
     def series(self, target: dict[str, Any]) -> list[Series]:
-        """What a panel's target shows."""
+        """What a panel's target shows; a series without a number, such as a quantile of nothing, is none."""
         query = re.sub(r"\$(\w+)", lambda found: self.variables[found[1]], target["expr"])
         if target.get("instant"):
             result = self.ask("query", query=query, time=str(self.end_s))["result"]
@@ -59,7 +71,10 @@ class Source:
         found = []
         for labels, samples in pairs:
             times, values = np.array(samples, dtype=np.float64).T
-            found.append(Series(legend(target.get("legendFormat", ""), labels), times, values))
+            finite = np.isfinite(values)
+            if finite.any():
+                name = legend(target.get("legendFormat", ""), labels)
+                found.append(Series(name, times[finite], values[finite], labels))
         return sorted(found, key=lambda one: sort_key(one.name))
 
 

@@ -75,8 +75,27 @@ def test_prometheus_scrapes_a_service_that_compose_starts_and_reads_all_rules() 
     (job,) = configuration["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
     assert target == "exitramp:8000" and "exitramp" in SERVICES
-    others = {"prometheus.yml", *(path.name for path in TEST_FILES)}
+    others = {"prometheus.yml", "prometheus-local.yml", *(path.name for path in TEST_FILES)}
     assert {path.name for path in RULE_FILES} == {path.name for path in PROMETHEUS.glob("*.yml")} - others
+
+
+def test_prometheus_without_containers_differs_in_the_target_alone() -> None:
+    file = PROMETHEUS / "prometheus-local.yml"
+    local, composed = (yaml.safe_load(path.read_text()) for path in (file, PROMETHEUS / "prometheus.yml"))
+    fields = Settings.model_fields
+    (job,) = composed["scrape_configs"]
+    job["static_configs"][0]["targets"] = [f"{fields['host'].default}:{fields['port'].default}"]
+    assert local == composed
+    run(tool("promtool"), "check", "config", file)
+
+
+def test_the_printed_prometheus_runs_from_the_root_and_leaves_nothing_there() -> None:
+    (command,) = re.findall(
+        r"^prometheus --config\.file=(\S+) .*", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert ROOT / command == PROMETHEUS / "prometheus-local.yml"
+    (storage,) = re.findall(r"--storage\.tsdb\.path=(\S+)", (ROOT / "README.md").read_text())
+    assert Path(storage).is_absolute()
 
 
 def test_grafana_finds_its_data_source_and_its_dashboard() -> None:
@@ -213,6 +232,36 @@ def test_every_query_of_the_dashboard_is_valid_promql(tmp_path: Path) -> None:
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
     run(tool("promtool"), "check", "rules", file)
+
+
+IDLE = (
+    'exitramp_requests_total{route="/classify", code="200"}',
+    'exitramp_requests_total{route="/classify", code="504"}',
+    'exitramp_rejected_total{reason="overloaded"}',
+    *(f'exitramp_{name}{{model="any"}}' for name in ("budget_flops_total", "degraded_total")),
+    *(f'exitramp_flops_total{{model="any", kind="{kind}"}}' for kind in ("charged", "executed")),
+    'exitramp_images_total{model="any", exit="1"}',
+    *(f'exitramp_batch_size_{name}{{model="any", stage="1"}}' for name in ("sum", "count")),
+)
+"""Series of a service that nobody asks anything."""
+
+
+def test_without_traffic_no_share_is_a_number_or_nan(tmp_path: Path) -> None:
+    """0/0 would be ``nan %`` in a panel of bars; the same with traffic shows that the names are right."""
+    compared = [operand for rule in alerts() for operand in operands(rule["expr"])]
+    asked = [text for text in (*queries().values(), *compared) if re.search(r"/ (on \(\)|\(?sum)", text)]
+    asked = [text for text in asked if "rechecks" not in text]
+    assert len(asked) == 13
+    silent = [{"expr": text, "eval_time": "20m", "exp_samples": []} for text in asked]
+    busy = [{"expr": f"count(({text}) >= 0) > bool 0", "eval_time": "20m"} for text in asked]
+    busy = [check | {"exp_samples": [{"labels": "{}", "value": 1}]} for check in busy]
+    cases = [
+        {"interval": "15s", "input_series": [{"series": name, "values": values} for name in IDLE]} | checks
+        for values, checks in (("0x90", {"promql_expr_test": silent}), ("0+9x90", {"promql_expr_test": busy}))
+    ]
+    file = tmp_path / "idle_test.yml"
+    file.write_text(yaml.safe_dump({"tests": cases}))
+    run(tool("promtool"), "test", "rules", file)
 
 
 def test_an_alert_is_taken_apart_at_what_compares_and_combines() -> None:
