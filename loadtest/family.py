@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from loadtest.errors import run_script
 from loadtest.images import read_rows
 from loadtest.replay import command_line, send
 
@@ -138,4 +139,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

@@ -34,8 +34,15 @@ class Picture:
 
 
 def read_rows(folder: Path, part: str) -> list[tuple[bytes, int]]:
-    """(encoded image, label) of every row of ``part`` in file order."""
-    return list(_rows(sorted(folder.glob(f"{part}-*.parquet"))))
+    """(encoded image, label) of every row of ``part`` in file order.
+
+    Raises:
+        LoadTestError: There is none.
+    """
+    shards = sorted(folder.glob(f"{part}-*.parquet"))
+    if not shards:
+        raise LoadTestError(f"{folder}: no {part}-*.parquet is there")
+    return list(_rows(shards))
 
 
 def read_pictures(place: Path) -> list[Picture]:

@@ -41,7 +41,7 @@ def null_server(body: bytes, headers: Mapping[str, str]) -> Iterator[str]:
 
 
 async def serve(body: bytes, headers: Mapping[str, str]) -> None:
-    """Answer until the process is ended; prints the URL first."""
+    """Answer until standard input ends; prints the URL first."""
 
     async def answer(request: web.BaseRequest) -> web.Response:
         await request.read()
@@ -53,7 +53,7 @@ async def serve(body: bytes, headers: Mapping[str, str]) -> None:
     _, port = runner.addresses[0]
     sys.stdout.write(f"http://{HOST}:{port}\n")
     sys.stdout.flush()
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.read)  # its end: whoever started this is gone, however that came
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from loadtest.errors import run_script
 from loadtest.generator import Run, Sender, open_loop, open_session
 from loadtest.images import Picture, read_rows
 from loadtest.measures import percentiles_ms
@@ -133,13 +134,13 @@ def main() -> int:
     parser = command_line(__doc__)
     parser.set_defaults(connections=1000)
     parser.add_argument("--rate", type=float, required=True, help="requests per second, Poisson")
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--model", default="")
-    parser.add_argument("--budget", default="")
-    parser.add_argument("--limit", default="")
+    parser.add_argument("--seconds", type=float, default=20, help="how long to send (%(default)s)")
+    parser.add_argument("--model", default="", help="task or model; the default one answers without it")
+    parser.add_argument("--budget", default="", help="X-FLOP-Budget; none without it")
+    parser.add_argument("--limit", default="", help="X-FLOP-Limit; none without it")
     parser.add_argument("--deadline-ms", nargs="*", default=[""], help="several are tried in turn")
     parser.add_argument("--plot", type=Path, help="write the figure over the deadlines there, PNG")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of arrivals and order (%(default)s)")
     options = parser.parse_args()
     pictures = [Picture(content, str(label)) for content, label in read_rows(options.data, options.part)]
     told = []
@@ -149,8 +150,8 @@ def main() -> int:
         sys.stdout.flush()
     if options.plot and len(told) > 1:
         draw(told, options.plot)
-    return 0
+    return int(not all(line["answered"] for line in told))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

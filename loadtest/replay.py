@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from loadtest.errors import run_script
 from loadtest.images import read_rows
 
 
@@ -92,10 +93,10 @@ def command_line(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--data", type=Path, required=True, help="Parquet folder")
-    parser.add_argument("--part", default="test")
-    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="folder with PART-*.parquet")
+    parser.add_argument("--part", default="test", help="train or test (%(default)s)")
+    parser.add_argument("--connections", type=int, default=16, help="at most (%(default)s)")
     return parser
 
 
@@ -103,8 +104,8 @@ def main() -> int:
     """Parse the command line, send, judge."""
     parser = command_line(__doc__)
     parser.add_argument("--model", default="", help="task or model; the default one answers without it")
-    parser.add_argument("--budget", default="")
-    parser.add_argument("--limit", default="")
+    parser.add_argument("--budget", default="", help="X-FLOP-Budget; none without it")
+    parser.add_argument("--limit", default="", help="X-FLOP-Limit; none without it")
     parser.add_argument("--group", type=int, default=1, help="images per request")
     parser.add_argument("--outcomes", type=Path, help="from exitramp evaluate --outcomes")
     parser.add_argument("--rows", type=Path, help="JSON list of row numbers to send, in that order")
@@ -118,4 +119,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

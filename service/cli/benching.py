@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -81,11 +83,15 @@ def bench(
     )
     if not plan.loads and not plan.rates:
         raise Failure("neither --loads nor --rates names a load")
+    if not url.startswith(("http://", "https://")):
+        raise Failure(f"--url: {_without_password(url)} does not begin with http:// or https://")
+    _check_writable(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what has been measured is kept
     with extra("loadtest"):
         report, stopped = _measure(plan, url, data, api_key)
         if report.rows:
-            _write(report, out)
             show_json(report.to_json()) if as_json else _show(report)
+            _write(report, out)
             sys.stderr.write(f"{len(report.rows)} measurements are in {out}/report.md, .json and .png\n")
     if isinstance(stopped, KeyboardInterrupt):
         sys.stderr.write("exitramp: interrupted\n")
@@ -136,7 +142,7 @@ def _numbers(option: str, text: str) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise Failure(f"{option}: {error}") from error
+        raise Failure(f"{option}: {text!r} has to be numbers, separated by commas") from error
     if any(not 0 < number < float("inf") for number in numbers):
         raise Failure(f"{option}: {text!r} has to be positive numbers")
     return numbers
@@ -153,14 +159,24 @@ def _command(url: str, api_key: str) -> str:
     return shlex.join(part.replace(api_key, "KEY") if api_key else part for part in typed)
 
 
+def _check_writable(out: Path) -> None:
+    """Find out now, not after minutes, that the report cannot be written."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise Failure(f"--out: {there} is no folder that can be written to")
+
+
 def _write(report: Report, out: Path) -> None:
     from loadtest.bench_plot import draw
     from loadtest.markdown import to_markdown
 
-    out.mkdir(parents=True, exist_ok=True)
-    draw(report, out / "report.png")
-    (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
-    (out / "report.md").write_text(to_markdown(report, "report.png"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw(report, out / "report.png")
+        (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        (out / "report.md").write_text(to_markdown(report, "report.png"))
+    except OSError as error:
+        raise Failure(f"--out: {error}") from error
 
 
 def _show(report: Report) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_by_itself_it_chooses_budgets_of_the_model_s_curve_and_images_of_several
 def test_what_cannot_be_measured_is_one_line(server: Server, tmp_path: Path) -> None:
     at = ("--url", server.url, "--api-key", KEY)
     assert "cannot be measured: Cannot connect" in refused("--url", "http://127.0.0.1:9")
-    assert "'nonsense' is no URL" in refused("--url", "nonsense")
+    assert "--url: nonsense does not begin with http://" in refused("--url", "nonsense")
     assert "secret" not in refused("--url", "http://user:secret@127.0.0.1:9")
     assert "secret" not in refused("--url", server.url.replace("//", "//user:secret@"))
     assert "no metrics; is this exitramp?" in refused("--url", f"{server.url}/models")
@@ -128,11 +129,48 @@ def test_what_cannot_be_measured_is_one_line(server: Server, tmp_path: Path) -> 
     assert "X-FLOP-Budget: 1: 422" in refused(*at, "--budgets", "none,1")
     assert "'12x' is not a positive number" in refused("--budgets", "12x")
     assert "--loads: '0' has to be positive" in refused("--loads", "0")
+    assert "--loads: '1,x' has to be numbers" in refused("--loads", "1,x")
+    (tmp_path / "file").touch()
+    assert "is no folder" in refused("--out", str(tmp_path / "file" / "report"))
     assert "names a load" in refused("--loads", "")
     assert "CLASS/* is there" in refused("--data", str(tmp_path))
     (tmp_path / "test-0.parquet").write_text("no Parquet")
     assert "test-0.parquet: no Parquet file of images" in refused("--data", str(tmp_path))
     assert bench("--data", str(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_sigterm_keeps_what_has_been_measured_and_leaves_no_process(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "bench", "--url", server.url, "--api-key", KEY]
+    command += ["--budgets", "none", "--loads", "0.1,0.1,0.1,0.1", "--duration", "2", "--warm-up", "0.1"]
+    command += ["--pause", "0.1", "--out", str(tmp_path / "report")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        deadline_s = time.monotonic() + 30
+        while not (null := children(running.pid)):
+            assert time.monotonic() < deadline_s and running.poll() is None
+            time.sleep(0.05)
+        running.terminate()
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 130 and "interrupted" in said
+    assert (tmp_path / "report" / "report.json").exists()
+    deadline_s = time.monotonic() + 10  # where the signal came while it started, it notices by itself
+    while any(Path(f"/proc/{pid}").exists() for pid in null):
+        assert time.monotonic() < deadline_s, "the null server is still there"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_the_null_server_ends_with_whoever_started_it() -> None:
+    command = [sys.executable, "-m", "loadtest.null_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdin is not None and running.stdout is not None
+        running.stdin.write(json.dumps({"body": "", "headers": {}}) + "\n")
+        running.stdin.flush()
+        assert running.stdout.readline().startswith("http://")
+        running.stdin.close()
+        assert running.wait(20) == 0
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
