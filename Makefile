@@ -29,6 +29,6 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 constraints: $(STAMP)
-	{ grep '^#' constraints.txt; $(VENV)/bin/python -m pip freeze --exclude-editable | grep '==' | sed 's/+cpu//'; \
+	{ grep '^#' constraints.txt; $(VENV)/bin/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+cpu//'; \
 	  grep -E '^(setuptools|async-timeout)==' constraints.txt; } | sort -fu > constraints.new
 	mv constraints.new constraints.txt

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -55,7 +56,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         await service.close()
         logger.info("stopped")
 
-    app = FastAPI(
+    app = FastAPIOffline(  # the pages of /docs and /redoc come from here, too
         title="exitramp",
         description="Image classification that spends only the compute it is allowed. "
         "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
@@ -78,7 +79,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(Observed, metrics=service.metrics, paths=endpoints, tracing=service.tracing)
+    classifying = [*endpoints, *v2.INFER_PATHS]
+    app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
     return app
 
 

@@ -130,7 +130,10 @@ class Metrics:
             registry=registry,
         )
         self.budget_flops = Counter(
-            "exitramp_budget_flops_total", "FLOPs that requests allowed.", model, registry=registry
+            "exitramp_budget_flops_total",
+            "FLOPs that requests allowed, of each image at most what the whole network costs.",
+            model,
+            registry=registry,
         )
         self.degraded = Counter(
             "exitramp_degraded_total",

@@ -31,6 +31,9 @@ TRACE = "exitramp.trace"
 NO_ANSWER = "499"
 """Status of a request whose client left before its answer began."""
 
+FAILURES = ("500", "503", "504")
+"""Statuses of requests that the service has failed."""
+
 SPREAD = 0x9E3779B97F4A7C15
 """An odd factor: numbers in a row have products that look like chance, and never twice the same."""
 
@@ -50,11 +53,15 @@ class Observed:
         Args:
             app: The application.
             metrics: Where requests are counted and timed.
-            paths: Requests to them are counted there even if no route has seen them.
+            paths: Of the routes that classify. Requests to them are counted there even if no route has seen
+                them, and their failures from zero on.
             tracing: Traces requests.
         """
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
         self._tracing = tracing
+        for path in paths:  # from zero on: rates miss the increase that makes a series appear
+            for code in FAILURES:
+                metrics.requests.labels(path, code)
         self._second, self._text = 0, b""
         self._ids = count(secrets.randbits(63))  # a call of the system for each would yield the interpreter
 

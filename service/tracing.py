@@ -5,6 +5,8 @@ Imported only where ``EXITRAMP_OTLP_ENDPOINT`` is set; without it a request pays
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from itertools import groupby
 
@@ -20,11 +22,18 @@ from starlette.types import Scope
 
 from service.engine.ticket import Launch
 
-UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = re.compile(r"/(livez|readyz|metrics|v2/health/.*|v2/models/.*/ready)")
 """Paths without traces: probes and scrapes come all day, and tell nothing that way."""
 
 EXPORT_TIMEOUT_S = 5
-"""Longest wait for the collector, seconds; the end of the process may have to wait for it, too."""
+"""Longest wait for the collector, seconds."""
+
+CLOSE_S = 3
+"""Longest time to send what is left at the end of the process, seconds: less than what is left of the grace
+periods of ``deploy/`` once open requests have had theirs."""
+
+TRACES_PATH = "/v1/traces"
+"""Where a collector takes traces."""
 
 CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 
@@ -40,7 +49,7 @@ class Tracing:
         """Begin to send; the standard variables ``OTEL_*`` add headers, certificates and resource attributes.
 
         Args:
-            endpoint: The collector's address for OTLP over HTTP; traces go to ``/v1/traces`` there.
+            endpoint: The collector's address for OTLP over HTTP, with or without ``/v1/traces``.
             share: Of the requests without a trace context that are traced, 0 to 1. Those with one are traced
                 if their sender traces them.
             version: Of the service.
@@ -51,7 +60,7 @@ class Tracing:
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(share)), resource=resource, shutdown_on_exit=False
         )
-        address = endpoint.rstrip("/") + "/v1/traces"
+        address = endpoint.rstrip("/").removesuffix(TRACES_PATH) + TRACES_PATH
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter or OTLPSpanExporter(address, timeout=EXPORT_TIMEOUT_S))
         )
@@ -60,7 +69,7 @@ class Tracing:
 
     def begin(self, scope: Scope, request_id: str) -> RequestTrace | None:
         """The trace of a request that has just come; ``None`` if it is not among those that are traced."""
-        if scope["path"] in UNTRACED:
+        if PROBES.fullmatch(scope["path"]):
             return None
         carrier = {
             name.decode(): value.decode("latin-1")
@@ -81,8 +90,11 @@ class Tracing:
         return RequestTrace(self._tracer, span) if span.is_recording() else None
 
     def close(self) -> None:
-        """Send what is left; blocks up to the collector's timeout."""
-        self._provider.shutdown()
+        """Send what is left; blocks up to ``CLOSE_S``, what has not been sent by then is lost."""
+        # The SDK would wait for its whole queue, a collector's timeout for each 512 spans of 2,048.
+        closing = threading.Thread(target=self._provider.shutdown, name="close-traces", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
 
 
 class RequestTrace:

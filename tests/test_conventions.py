@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,17 @@ def test_every_setting_is_in_the_readme_and_says_its_consequence() -> None:
     for name, field in Settings.model_fields.items():
         assert f"EXITRAMP_{name.upper()}" in readme, name
         assert field.description and len(field.description) > 40, name
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [
+        one for extra in project["optional-dependencies"].values() for one in extra
+    ]
+    names = {re.split(r"[\[>=]", line)[0].lower().replace("_", "-") for line in wanted} - {"exitramp"}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    assert len(names) > 20 and not names - pinned
 
 
 def test_no_module_has_an_empty_name() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from math import nan
 
 import torch
 
@@ -24,7 +26,15 @@ def show_memory(metrics: Metrics) -> None:
         "allocated": lambda: torch.cuda.memory_allocated(device),
     }
     for kind, read in kinds.items():
-        metrics.gpu_memory.labels(str(device), kind).set_function(read)
+        metrics.gpu_memory.labels(str(device), kind).set_function(partial(_or_nan, read))
+
+
+def _or_nan(read: Callable[[], int]) -> float:
+    """What is read, or NaN: a device that fails must not take all other metrics along."""
+    try:
+        return read()
+    except RuntimeError:
+        return nan
 
 
 def _used(device: int) -> int:

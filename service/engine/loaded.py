@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from model_store.ledger import Ledger
 from model_store.manifest import Manifest
 from model_store.nets.staged import Span, StagedNet
-from model_store.policy import AIM, Plan, Policy, make_plan, path_spans, stepwise
+from model_store.policy import AIM, Plan, Policy, make_plan, path_flops, path_spans, stepwise
 from model_store.store import ArtifactBroken, Store, with_policy
 from service.engine.executors import Executor
 from service.engine.statistics import ModelStatistics
@@ -38,6 +38,7 @@ class LoadedModel:
         self.key = f"{manifest.name}@{manifest.version}"
         self.policy = manifest.policy
         self.stages = manifest.stages
+        self.full_flops = path_flops(self.stages, range(len(self.stages)))[-1]  # no image can cost more
         self._plans: dict[tuple[float | None, float | None, bool], Plan] = {}
         self.times = StageTimes()
         self.statistics = ModelStatistics()

@@ -217,7 +217,8 @@ def _observe(
         if prediction.degraded:
             metrics.degraded.labels(name).inc()
     metrics.flops.labels(name, "charged").inc(spent)
-    metrics.budget_flops.labels(name).inc(plan.allowed * len(predictions))
+    # What cannot be spent is not counted: one budget of 1T would hide what a thousand others overspend.
+    metrics.budget_flops.labels(name).inc(min(plan.allowed, model.full_flops) * len(predictions))
 
 
 def spent_headers(answered: Answered) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -20,6 +21,8 @@ from service.routes.bodies import one_image
 from service.routes.classify import entry, summary
 from service.routes.documents import STREAM
 from service.state import service_of
+
+logger = logging.getLogger(__name__)
 
 Passed = asyncio.Queue[tuple[LoadedModel, Prediction]]
 """What exits have said and nobody has been told yet."""
@@ -101,6 +104,8 @@ async def _events(
         left()
     except Exception as error:
         shown = error if isinstance(error, ServiceError) else InternalError()
+        if shown.status >= 500:  # the status that was sent says otherwise
+            logger.exception("stream_failed")
         yield _event("error", problem_members(shown))
     finally:
         answering.cancel()

@@ -134,6 +134,10 @@ def test_prometheus_counts_what_the_client_counted(small_store: SmallStore) -> N
         assert seen['exitramp_flops_total{kind="charged",model="small"}'] == flops
         assert seen['exitramp_flops_total{kind="executed",model="small"}'] == flops
         assert seen['exitramp_budget_flops_total{model="small"}'] == 50 * 2e6
+        server.client.post("/classify", content=encoded(random_images(1)[0]), headers={"X-FLOP-Budget": "1T"})
+        most = sum(exit_["flops"] for exit_ in server.client.get("/models/small").json()["exits"])
+        allowed = server.metrics()['exitramp_budget_flops_total{model="small"}'] - 50 * 2e6
+        assert 2e6 < allowed < most  # one budget that nobody can spend must not hide what others overspend
         assert seen['exitramp_image_flops_count{model="small"}'] == 50
         assert seen["exitramp_in_flight"] == 0
         assert not [

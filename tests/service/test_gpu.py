@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 import torch
 
@@ -34,6 +36,19 @@ def test_every_scrape_asks_the_device_anew(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown(metrics) == {"total": 100, "used": 40, "reserved": 30, "allocated": 20}
     free = 10
     assert shown(metrics)["used"] == 90
+
+
+def test_a_device_that_fails_takes_no_other_metric_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> int:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    for name in ("mem_get_info", "memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, fail)
+    metrics = Metrics()
+    show_memory(metrics)
+    assert len(shown(metrics)) == 4 and all(map(isnan, shown(metrics).values()))
 
 
 @pytest.mark.gpu

@@ -116,3 +116,11 @@ def test_samples_are_small_pictures_of_both_tasks() -> None:
     for entry in entries:
         content = (PAGES / "samples" / entry["file"]).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) < 4096
+
+
+async def test_the_interactive_documentation_comes_from_here_too(client: httpx.AsyncClient) -> None:
+    for path in ("/docs", "/redoc"):
+        page = await client.get(path)
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert page.status_code == 200 and len(loaded) >= 2 and "://" not in page.text
+        assert {(await client.get(name)).status_code for name in loaded} == {200}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from pydantic import ValidationError
@@ -99,6 +103,21 @@ async def test_a_context_that_is_none_begins_a_trace_of_its_own() -> None:
     assert span.parent is None
 
 
+@pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/prefix", "/prefix/v1/traces"])
+def test_the_collector_may_be_named_with_and_without_the_path_of_traces(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str] = []
+
+    def exporter(address: str, timeout: float) -> InMemorySpanExporter:
+        named.append(address)
+        return InMemorySpanExporter()
+
+    monkeypatch.setattr("service.tracing.OTLPSpanExporter", exporter)
+    Tracing(NOWHERE + path, 1, VERSION).close()
+    assert named == [f"{NOWHERE}{'/prefix' if 'prefix' in path else ''}/v1/traces"]
+
+
 def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(ValidationError, match=r"pip install 'exitramp\[tracing\]'"):
@@ -109,3 +128,32 @@ def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: p
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+
+
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/v2/health/ready", "/v2/models/a/versions/1/ready"])
+def test_probes_and_scrapes_are_not_traced(path: str) -> None:
+    tracing = Tracing(NOWHERE, 1, VERSION, InMemorySpanExporter())
+    scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+    assert tracing.begin(scope, "id") is None
+    assert tracing.begin({**scope, "path": "/models/a"}, "id") is not None
+    tracing.close()
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tracing.CLOSE_S", 0.2)
+    hanging = threading.Event()
+
+    class Hanging(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            hanging.wait(30)
+            return SpanExportResult.FAILURE
+
+    tracing = Tracing(NOWHERE, 1, VERSION, Hanging())
+    for _ in range(2000):
+        trace = tracing.begin({"type": "http", "method": "GET", "path": "/x", "headers": []}, "id")
+        assert trace is not None
+        trace.end("GET", "/x", "200", None)
+    started_s = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - started_s < 5
+    hanging.set()

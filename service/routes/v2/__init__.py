@@ -10,6 +10,9 @@ from fastapi import APIRouter
 
 from service.routes.v2 import infer, models, repository, server, statistics
 
+INFER_PATHS = infer.PATHS
+"""Where images are classified, as the metrics name it."""
+
 router = APIRouter()
 # Statistics first: "/models/stats" would else be the model "stats".
 for module in (server, statistics, models, infer, repository):

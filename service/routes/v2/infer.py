@@ -72,6 +72,10 @@ async def infer_version(request: Request, name: str, version: str) -> Response:
     return await infer(request, pinned(name, version))
 
 
+PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+"""Of these routes."""
+
+
 class TensorSource:
     """The ``Source`` of one inference request.
 
