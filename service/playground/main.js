@@ -59,11 +59,10 @@ function network(width) {
 function curve(width) {
   const values = controls.values();
   const others = loaded.filter((model) => model.task === shown.task && model !== shown);
-  const spent = body ? said.at(-1).flops : null;
   return drawCurve(width, shown, others, {
     marks: marks(values, candidates()[0]),
     landing: landing(values, candidates(), byId("live").checked),
-    spent,
+    spent: body ? said.at(-1).flops : null,
   });
 }
 
@@ -127,6 +126,7 @@ async function ask() {
   question = { asked, signal, sent: withKey(asked), abort: () => turn.abort() };
   waiting = Boolean(image && asked);
   tell(null);
+  if (!asked) samples.clear(); // what they said was about other settings
   if (!waiting) return;
   try {
     await Promise.all([answer(question).then(map), all(question)]);

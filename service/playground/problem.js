@@ -53,10 +53,12 @@ export function showStrip(last, problem, wrong) {
   strip.hidden = !(last || problem || wrong);
   strip.classList.toggle("error", Boolean(problem || wrong));
   strip.setAttribute("href", problem ? "#problem" : wrong ? "#settings" : "#answer");
-  if (problem) strip.textContent = `${problem.title}: ${problem.told}`;
-  else if (wrong) strip.textContent = `${wrong}: not a number`;
-  else if (last) {
-    const share = percent(last.probability, 0);
-    strip.textContent = `${last.label} ${share} · exit ${last.exit} · ${flops(last.flops)}`;
-  }
+  strip.replaceChildren(html("span", {}, stripText(last, problem, wrong)));
+}
+
+function stripText(last, problem, wrong) {
+  if (problem) return `${problem.title}: ${problem.told}`;
+  if (wrong) return `${wrong}: not a number`;
+  if (!last) return "";
+  return `${last.label} ${percent(last.probability, 0)} · exit ${last.exit} · ${flops(last.flops)}`;
 }
