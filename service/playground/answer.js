@@ -2,22 +2,25 @@
 
 import { byId, html, svg } from "./dom.js";
 import { flops, milliseconds, percent } from "./numbers.js";
+import { fullDepth } from "./settings.js";
 
-/** Shows what exits have said and, once it is there, the whole answer; `busy` until then. */
-export function showAnswer(model, said, body, busy) {
+/**
+ * Shows what exits have said and, once it is there, the whole answer; `busy` until then.
+ * Where nothing was said and `why` tells the reason, the card shrinks to that, until something is said again.
+ */
+export function showAnswer(model, said, body, busy, why) {
   const last = said.at(-1);
-  byId("answer").setAttribute("aria-busy", String(busy));
+  const card = byId("answer");
+  if (last) card.classList.remove("none");
+  else if (why) card.classList.add("none");
+  byId("no-answer").textContent = why || "…";
+  card.setAttribute("aria-busy", String(busy));
   byId("label").textContent = last?.label ?? "…";
   byId("confidence").textContent = last ? percent(last.probability) : "";
   byId("facts").replaceChildren(...(last ? facts(model, last, body) : []));
   byId("top").replaceChildren(...(last?.top ?? []).map(bar));
   byId("stream").replaceChildren(...said.map((one) => row(one, said, body)));
   byId("timing").replaceChildren(...(body ? timing(body.timing_ms) : []));
-  const strip = byId("strip");
-  strip.hidden = !last;
-  strip.textContent = last
-    ? `${last.label} ${percent(last.probability, 0)} · exit ${last.exit} · ${flops(last.flops)}`
-    : "";
 }
 
 /** Tells a screen reader what was answered, once. */
@@ -26,32 +29,12 @@ export function announce({ label, probability, exit, exits, flops: spent }) {
     `${label}, ${percent(probability, 0)}, exit ${exit} of ${exits}, ${flops(spent)} FLOPs`;
 }
 
-/** Shows an error as the service described it, or hides the last one. */
-export function showProblem(problem) {
-  const box = byId("problem");
-  if (!problem) {
-    box.replaceChildren();
-    return;
-  }
-  const wait = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
-  const code = problem.status ? `${problem.status} ${problem.code}` : problem.code;
-  box.replaceChildren(
-    html(
-      "div",
-      { class: "notice" },
-      html("p", { class: "strong" }, `${problem.title} `, html("code", {}, code)),
-      html("p", {}, problem.detail + wait),
-    ),
-  );
-}
-
 function facts(model, last, body) {
-  const full = model.exits.at(-1).flops;
   const mean = body?.budget.mean;
   const pairs = [
     ["Left at", `exit ${last.exit} of ${last.exits}`],
     ["FLOPs spent", flops(last.flops)],
-    ["Of full depth", percent(last.flops / full, 0)],
+    ["Of full depth", percent(last.flops / fullDepth(model), 0)],
     ["Of the budget", mean ? percent(last.flops / mean, 0) : null],
     ["Took", body ? milliseconds(body.timing_ms.total) : null],
     ["Model", body ? `${body.model}@${body.version}` : null],

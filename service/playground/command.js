@@ -3,7 +3,7 @@
 import { byId } from "./dom.js";
 
 /** Text as one word of a POSIX shell. */
-export const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 /**
  * A curl command.
@@ -12,7 +12,7 @@ export const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
  * @param {boolean} live whether to stream
  * @param {boolean} withKey whether an API key is in use; the command names a variable instead of it
  */
-export function command(image, headers, live, withKey) {
+function command(image, headers, live, withKey) {
   const at = (path) => quoted(new URL(path, document.baseURI).href);
   // "-" would be standard input, and what begins with one is easily taken for an option.
   const file = image.file.startsWith("-") ? `./${image.file}` : image.file;
@@ -24,6 +24,12 @@ export function command(image, headers, live, withKey) {
   ];
   const fetched = image.sample ? `curl -s ${at(`playground/samples/${image.file}`)} |\n` : "";
   return fetched + lines.join(" \\\n");
+}
+
+/** Shows the command, or, as a comment, which setting holds no number; there is nothing to copy then. */
+export function showCommand(image, headers, live, withKey, wrong) {
+  byId("copy").disabled = wrong !== null;
+  byId("curl").textContent = wrong ? `# ${wrong}: not a number` : command(image, headers, live, withKey);
 }
 
 /** Copies the command that is shown, or selects it where a page may not copy. */

@@ -2,6 +2,7 @@
 
 import { byId, html } from "./dom.js";
 import { flops, headerNumber, milliseconds, parsed } from "./numbers.js";
+import { fullDepth } from "./settings.js";
 
 const STEPS = 200; // of a slider: fine enough to see, coarse enough for the arrow keys
 
@@ -58,7 +59,7 @@ export class Controls {
     const [{ exits, default_budget: normal }] = models;
     const [budget, limit, deadline] = this.#controls;
     const least = Math.min(...models.map((model) => model.exits[0].flops));
-    const most = Math.max(normal, ...models.map((model) => model.exits.at(-1).dense_flops));
+    const most = Math.max(normal, ...models.map(fullDepth));
     budget.fit(least, most, normal);
     limit.fit(least, most, exits[Math.floor((exits.length - 1) / 2)].flops);
     deadline.fit(1, 1000, deadline.value ?? 50);
@@ -66,9 +67,14 @@ export class Controls {
 
   /** The request headers, or null while a field holds no number. */
   headers() {
+    if (this.wrong()) return null;
     const inForce = this.#controls.filter((control) => control.on);
-    if (inForce.some((control) => control.value === null)) return null;
     return Object.fromEntries(inForce.map((control) => [control.kind.header, control.text]));
+  }
+
+  /** The title of the first one in force whose field holds no number, or null. */
+  wrong() {
+    return this.#controls.find((control) => control.on && control.value === null)?.kind.title ?? null;
   }
 
   /** The numbers in force by name; null for what is off. */

@@ -1,15 +1,15 @@
 // The page: what was picked and set goes to the service, and what comes back is shown unless something newer
 // was asked.
 
-import { announce, showAnswer, showProblem } from "./answer.js";
-import { command, copyCommand } from "./command.js";
+import { announce, showAnswer } from "./answer.js";
+import { copyCommand, showCommand } from "./command.js";
 import { Controls, offerModels } from "./controls.js";
 import { drawCurve } from "./curve.js";
-import { byId, drawnToFit, html } from "./dom.js";
+import { byId, drawnToFit } from "./dom.js";
 import { Means } from "./means.js";
-import { drawNetwork } from "./network.js";
-import { counted, flops } from "./numbers.js";
+import { caption, drawNetwork } from "./network.js";
 import { Picture } from "./picture.js";
+import { listenForKey, reason, showProblem, showStrip, wantKey } from "./problem.js";
 import { Samples } from "./samples.js";
 import * as service from "./service.js";
 import { landing, marks, meanInForce } from "./settings.js";
@@ -25,6 +25,7 @@ let image = null;
 let key = "";
 let said = []; // what exits have said about the image
 let body = null; // the whole answer
+let problem = null; // why there is none, or no sample
 let waiting = false; // what is shown is about the settings before
 let question = { abort() {}, asked: null }; // the latest; it aborts the one before
 let timer = 0;
@@ -32,9 +33,9 @@ let timer = 0;
 const means = new Means();
 const controls = new Controls(changed);
 const picture = new Picture(pick, () => map(question));
-const samples = new Samples(pick, () => all(question), (error) => showProblem(expected(error)));
-const redrawNetwork = drawnToFit(byId("network"), network);
-const redrawCurve = drawnToFit(byId("curve"), curve);
+const samples = new Samples(pick, askAll, (error) => tell(service.expected(error)));
+const redrawNetwork = drawnToFit(byId("network"), (width) => (shown ? network(width) : "…"));
+const redrawCurve = drawnToFit(byId("curve"), (width) => (shown ? curve(width) : "…"));
 
 /** X-Model and budgets as headers; null before models are there, and while a field holds no number. */
 function headers() {
@@ -51,37 +52,42 @@ function candidates() {
 }
 
 function network(width) {
-  if (!shown) return html("p", {}, "…");
   const way = { said, done: body !== null, marks: marks(controls.values(), candidates()[0]) };
   return drawNetwork(width, shown, way);
 }
 
 function curve(width) {
-  if (!shown) return html("p", {}, "…");
   const values = controls.values();
   const others = loaded.filter((model) => model.task === shown.task && model !== shown);
-  const spent = body ? said.at(-1).flops : null;
   return drawCurve(width, shown, others, {
     marks: marks(values, candidates()[0]),
     landing: landing(values, candidates(), byId("live").checked),
-    spent,
+    spent: body ? said.at(-1).flops : null,
   });
 }
 
 /** Shows everything anew from what is known. */
 function render() {
+  const wrong = shown && controls.wrong();
+  showStrip(said.at(-1), problem, wrong);
   if (!shown) return;
   const asked = headers();
-  showAnswer(shown, said, body, waiting || !body);
+  const why = reason(problem, wrong);
+  showAnswer(shown, said, body, waiting || !(body || why), why);
   redrawNetwork();
   redrawCurve();
   means.show(JSON.stringify(asked), meanInForce(controls.values(), candidates()[0]), shown);
-  byId("network-caption").textContent =
-    `${shown.name}: ${counted(shown.exits.length, "exit")}, ` +
-    `${flops(shown.exits.at(-1).flops)} FLOPs at full depth. Blocks are as wide as they are expensive, ` +
-    "rings as long as exits are sure; dashed exits were not asked.";
+  byId("network-caption").textContent = caption(shown);
   byId("live-note").hidden = !byId("live").checked || controls.values().limit === null;
-  if (image && asked) byId("curl").textContent = command(image, asked, byId("live").checked, key !== "");
+  if (image) showCommand(image, asked, byId("live").checked, key !== "", wrong);
+}
+
+/** Shows what went wrong, or that nothing does any more. */
+function tell(news) {
+  problem = news;
+  showProblem(problem);
+  if (problem) wantKey(problem.status === 401);
+  render();
 }
 
 function forget() {
@@ -101,15 +107,17 @@ function pick(picked) {
 
 /** After a change of settings: asks once they rest. What is being said is about others by now. */
 function changed() {
+  if (!shown) return;
   question.abort();
-  waiting = true;
-  render();
+  waiting = said.length > 0;
+  tell(null);
   clearTimeout(timer);
   timer = setTimeout(ask, PAUSE_MS);
 }
 
 /** Asks about the image, and about whatever else is switched on. */
 async function ask() {
+  if (!shown) return;
   clearTimeout(timer);
   question.abort();
   const turn = new AbortController();
@@ -117,29 +125,33 @@ async function ask() {
   const { signal } = turn;
   question = { asked, signal, sent: withKey(asked), abort: () => turn.abort() };
   waiting = Boolean(image && asked);
+  tell(null);
+  if (!asked) samples.clear(); // what they said was about other settings
   if (!waiting) return;
-  showProblem(null);
-  render();
   try {
     await Promise.all([answer(question).then(map), all(question)]);
   } catch (error) {
-    if (!signal.aborted) failed(error);
+    if (signal.aborted) return;
+    forget();
+    picture.clearMap();
+    tell(service.expected(error));
   }
 }
 
 async function answer(current) {
   const { asked, sent, signal } = current;
   if (image.blob.size > limits.max_body_bytes) throw service.tooLarge(image.blob.size, limits.max_body_bytes);
-  const tell = (prediction) => {
+  const hear = (prediction) => {
     if (signal.aborted) return;
     if (waiting) forget();
     said = [...said, prediction];
     render();
   };
   const result = byId("live").checked
-    ? await service.classifyLive(image.blob, sent, signal, tell)
+    ? await service.classifyLive(image.blob, sent, signal, hear)
     : { body: await service.classify(image.blob, sent, signal) };
   signal.throwIfAborted();
+  wantKey(false);
   body = result.body;
   if (waiting) said = body.predictions;
   waiting = false;
@@ -165,8 +177,15 @@ async function map({ signal }) {
     const note = `Why exit ${drawn.exit} says ${shown.classes[drawn.index]}`;
     if (!signal.aborted) picture.showMap(drawn.picture, note);
   } catch (error) {
-    if (!signal.aborted) picture.clearMap(expected(error).detail);
+    if (!signal.aborted) picture.clearMap(service.expected(error).told);
   }
+}
+
+/** Asks about all samples, and again about an image that was refused. */
+function askAll() {
+  if (!body) return ask();
+  tell(null);
+  return all(question);
 }
 
 async function all({ asked, sent, signal }) {
@@ -182,23 +201,8 @@ async function all({ asked, sent, signal }) {
     means.add(JSON.stringify(asked), samples.showAll(answered), answered.flops);
     render();
   } catch (error) {
-    if (!signal.aborted) samples.clear(expected(error).detail);
+    if (!signal.aborted) samples.clear(service.expected(error).told);
   }
-}
-
-/** An error that the service or the way there has made; mistakes of this page go on to the console. */
-function expected(error) {
-  if (error instanceof service.Problem) return error;
-  throw error;
-}
-
-function failed(error) {
-  const problem = expected(error);
-  forget();
-  render();
-  picture.clearMap();
-  showProblem(problem);
-  if (problem.status === 401) byId("key-form").hidden = false;
 }
 
 /** Shows the model that is chosen, or the first of the task that is chosen. */
@@ -219,9 +223,8 @@ function listen() {
   byId("live").addEventListener("change", changed);
   byId("again").addEventListener("click", ask);
   byId("copy").addEventListener("click", copyCommand);
-  byId("key-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    key = byId("key").value.trim();
+  listenForKey((entered) => {
+    key = entered;
     ask();
   });
 }
@@ -231,13 +234,13 @@ async function start() {
   try {
     [loaded, limits] = await Promise.all([service.models(), service.ownFile("limits.json"), samples.load()]);
   } catch (error) {
-    showProblem(expected(error));
+    tell(service.expected(error));
   }
   if (!loaded.length) {
     setTimeout(start, RETRY_MS);
     return;
   }
-  showProblem(null);
+  tell(null);
   offerModels(loaded);
   choose();
 }

@@ -2,6 +2,7 @@
 
 import { byId, svg } from "./dom.js";
 import { counted, flops, percent } from "./numbers.js";
+import { fullDepth } from "./settings.js";
 
 const KEPT = 200; // settings whose sums are remembered
 
@@ -21,8 +22,8 @@ export class Means {
   show(key, budget, model) {
     const { images, spent } = this.#sums.get(key) ?? { images: 0, spent: 0 };
     const mean = images ? spent / images : 0;
-    const scale = Math.max(model.exits.at(-1).flops, mean, budget ?? 0) * 1.02;
-    byId("means").replaceChildren(drawn(mean / scale, budget && budget / scale));
+    const share = (value) => Math.min(1, value / fullDepth(model));
+    byId("means").replaceChildren(drawn(share(mean), budget && share(budget)));
     byId("means-text").textContent = images
       ? told(images, mean, budget)
       : "No image was answered with these settings yet.";
@@ -36,7 +37,7 @@ function drawn(mean, budget) {
     svg("rect", { class: "track", x: 0, y: 6, width: 1000, height: 12 }),
     svg("rect", { class: "spent", x: 0, y: 6, width: mean * 1000, height: 12 }),
     ...(budget
-      ? [svg("rect", { class: "mark-bar budget", x: budget * 1000 - 1.5, y: 0, width: 3, height: 24 })]
+      ? [svg("rect", { class: "mark-bar budget", x: budget * 997, y: 0, width: 3, height: 24 })]
       : []),
   );
 }

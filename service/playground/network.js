@@ -2,11 +2,14 @@
 
 import { svg } from "./dom.js";
 import { counted, flops, percent, ticks } from "./numbers.js";
+import { fullDepth } from "./settings.js";
 
-const SIDE = 14;
+const SIDE = 18;
 const ROAD = { top: 104, height: 34 };
 const NODE = 54;
 const RULER = 152;
+const LETTER = 7.5; // pixels; about what one takes
+const GAP = 6; // between the words of two exits
 
 /**
  * Draws a model and what is known of one image's way.
@@ -16,7 +19,7 @@ const RULER = 152;
  */
 export function drawNetwork(width, model, way) {
   const { said, done, marks } = way;
-  const end = Math.max(model.exits.at(-1).dense_flops, said.at(-1)?.flops ?? 0) * 1.03;
+  const end = fullDepth(model);
   const x = (value) => SIDE + (Math.min(value, end) / end) * (width - 2 * SIDE);
   const height = RULER + 38 + 20 * marks.length;
   const reached = said.at(-1)?.exit ?? 0;
@@ -24,13 +27,19 @@ export function drawNetwork(width, model, way) {
     "svg",
     { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": told(model, way) },
     ...marks.map((mark) => line(mark, x)),
-    ...model.exits.map((exit, k) => block(exit, k, model, x, exit.exit <= reached)),
+    ...blocks(model, x, reached),
     ...model.exits.flatMap((exit) => ramp(exit, x, state(exit, said, done))),
-    ...nodes(model, x, said, done),
+    ...nodes(model, x, said, done, width),
     ...ruler(end, x, said.at(-1)?.flops ?? 0, width),
     ...marks.map((mark, n) => named(mark, n, x, width, end)),
   );
 }
+
+/** A line about what is drawn. */
+export const caption = (model) =>
+  `${model.name}: ${counted(model.exits.length, "exit")}, ${flops(fullDepth(model))} FLOPs at full depth, ` +
+  "with every exit asked on the way. Blocks are as wide as they are expensive, " +
+  "rings as long as exits are sure; dashed exits were not asked.";
 
 function told(model, { said, done }) {
   const network = `${model.name}: ${counted(model.exits.length, "exit")}`;
@@ -50,17 +59,28 @@ function state(exit, said, done) {
   return exit.exit < last ? "passed" : "ahead";
 }
 
-function block(exit, k, model, x, ran) {
-  const from = x(k ? model.exits[k - 1].flops : 0) + (k ? 1.5 : 0);
-  const room = x(exit.flops) - 1.5 - from;
-  const middle = from + room / 2;
-  return svg(
-    "g",
-    { class: ran ? "block ran" : "block" },
-    svg("rect", { x: from, y: ROAD.top, width: Math.max(1, room), height: ROAD.height, rx: 5 }),
-    room > 58
-      ? svg("text", { x: middle, y: ROAD.top + 22, class: "middle" }, `block ${exit.exit}`)
-      : svg("path", { class: "lane", d: `M${from + 5} ${ROAD.top + ROAD.height / 2}H${from + room - 5}` }),
+/** The blocks, all named or, where that does not fit into the smallest, all numbered. */
+function blocks(model, x, reached) {
+  const spans = model.exits.map((exit, k) => {
+    const from = x(k ? model.exits[k - 1].flops : 0) + (k ? 1.5 : 0);
+    return { exit: exit.exit, from, room: Math.max(1, x(exit.flops) - 1.5 - from) };
+  });
+  const narrowest = Math.min(...spans.map(({ room }) => room));
+  return spans.map(({ exit, from, room }) =>
+    svg(
+      "g",
+      { class: exit <= reached ? "block ran" : "block" },
+      svg("rect", { x: from, y: ROAD.top, width: room, height: ROAD.height, rx: Math.min(5, room / 2) }),
+      ...(room < 8 * String(exit).length + 4
+        ? []
+        : [
+            svg(
+              "text",
+              { x: from + room / 2, y: ROAD.top + 22, class: "middle" },
+              narrowest < 56 ? String(exit) : `block ${exit}`,
+            ),
+          ]),
+    ),
   );
 }
 
@@ -71,11 +91,12 @@ function ramp(exit, x, how) {
 }
 
 /** The exits, with as much text as there is room for. */
-function nodes(model, x, said, done) {
+function nodes(model, x, said, done, width) {
   const places = model.exits.map((exit) => x(exit.flops));
   const gaps = places.slice(1).map((place, k) => place - places[k]);
-  const room = Math.min(110, ...gaps);
-  const radius = Math.max(6, Math.min(16, room * 0.42));
+  const radius = Math.max(6, Math.min(16, Math.min(110, ...gaps) * 0.42));
+  const known = said.filter(({ exit }) => exit <= places.length); // it may be another model that speaks
+  const told = words(known, (one) => places[one.exit - 1], NODE - radius, width);
   return model.exits.map((exit, k) => {
     const one = said.find(({ exit: number }) => number === exit.exit);
     const how = state(exit, said, done);
@@ -84,19 +105,32 @@ function nodes(model, x, said, done) {
     if (one) group.append(gauge(places[k], radius, one.probability));
     if (radius > 8)
       group.append(svg("text", { x: places[k], y: NODE + 4.5, class: "middle" }, String(exit.exit)));
-    if (one) group.append(...words(one, places[k], NODE - radius, one === said.at(-1) ? Infinity : room));
+    if (one) group.append(...told.get(one));
     return group;
   });
 }
 
-/** What an exit says, above it; the last one has said so wherever the others find no room. */
-function words(one, x, y, room) {
-  const fits = Math.min(18, Math.floor(room / 7.5));
-  const label = one.label.length > fits ? `${one.label.slice(0, fits - 1)}…` : one.label;
-  return [
-    ...(room >= 40 ? [svg("text", { x, y: y - 8, class: "middle says" }, percent(one.probability, 0))] : []),
-    ...(room >= 64 ? [svg("text", { x, y: y - 24, class: "middle label" }, label)] : []),
-  ];
+/** What exits say, above them: the last one in any case, those before it as far as they find room. */
+function words(said, place, y, width) {
+  const told = new Map();
+  let edge = width; // where what is said to the right begins
+  for (const [k, one] of [...said.entries()].reverse()) {
+    const last = k === said.length - 1;
+    const before = k ? (place(one) - place(said[k - 1])) / 2 : place(one);
+    const room = last ? Infinity : 2 * Math.min(before, edge - place(one)) - GAP;
+    const fits = Math.min(18, Math.floor(room / LETTER));
+    const label = one.label.length > fits ? `${one.label.slice(0, Math.max(0, fits - 1))}…` : one.label;
+    const [share, half] = [percent(one.probability, 0), (label.length * LETTER) / 2];
+    const named = last || label === one.label || fits > 5;
+    const at = last ? Math.min(Math.max(place(one), half), width - half) : place(one);
+    edge = at - Math.max(named ? half : 0, (share.length * LETTER) / 2);
+    const line = (name, up, text) => svg("text", { x: at, y: y - up, class: `middle ${name}` }, text);
+    told.set(one, [
+      ...(room >= share.length * LETTER ? [line("says", 8, share)] : []),
+      ...(named ? [line("label", 24, label)] : []),
+    ]);
+  }
+  return told;
 }
 
 /** The ring that shows a confidence. */
@@ -117,7 +151,7 @@ function ruler(end, x, spent, width) {
       svg(
         "text",
         {
-          x: x(step),
+          x: Math.min(x(step), width - 20),
           y: RULER + 24,
           class: step ? "middle tick" : "tick",
         },

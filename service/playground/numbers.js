@@ -31,10 +31,12 @@ export function flops(value) {
   return `${Number((value / factor).toPrecision(3))} ${suffix}`.trim();
 }
 
-/** A share as a percentage; less than all is never rounded to 100 %. */
+/** A share as a percentage; less than all is never rounded to 100 %, and more than nothing never to 0 %. */
 export function percent(share, digits = 1) {
   const most = share < 1 ? 100 - 10 ** -digits : Infinity;
-  return `${Math.min(share * 100, most).toFixed(digits)} %`;
+  const value = Math.min(share * 100, most);
+  if (value > 0 && value < 0.1) return "< 0.1 %";
+  return `${value.toFixed(value > 0 && value < 0.5 ? 1 : digits)} %`;
 }
 
 /** A number of things, with an s where there is not one. */

@@ -1,10 +1,13 @@
 // The image: chosen, dropped, pasted or photographed, shown as the network sees it, under its activation map.
 
+import { moves } from "./animation.js";
 import { byId } from "./dom.js";
 
 /** Shows one image, and lets users bring their own. */
 export class Picture {
   #urls = { picture: null, map: null };
+  #input = null; // of the model
+  #shown = null; // the image
 
   /** `onPick` is called with each image that a user brings, `onMap` when a map is wanted. */
   constructor(onPick, onMap) {
@@ -19,6 +22,7 @@ export class Picture {
     }
     document.addEventListener("paste", ({ clipboardData }) => take(clipboardData.files[0], "pasted.png"));
     this.#listenForDrops(take);
+    byId("picture").addEventListener("load", () => this.#tellCut());
     byId("picture").addEventListener("error", () => this.#blank("No preview of this file"));
     byId("map-opacity").addEventListener("input", () => this.#fade());
     byId("map-on").addEventListener("change", () => {
@@ -39,6 +43,7 @@ export class Picture {
     byId("no-picture").hidden = true;
     this.#load("picture", image.blob);
     this.clearMap();
+    this.#tellMoves(image);
   }
 
   /** Fits the frame to what a model's network sees: the short side resized, the centre cut out. */
@@ -46,6 +51,8 @@ export class Picture {
     const { style } = byId("preview");
     style.setProperty("--shape", `${input.width} / ${input.height}`);
     style.setProperty("--zoom", String(input.resize / Math.min(input.width, input.height)));
+    this.#input = input;
+    this.#tellCut();
   }
 
   /** Shows an activation map above the image. */
@@ -63,6 +70,24 @@ export class Picture {
     byId("map-note").textContent = reason;
   }
 
+  /** Says so where the network does not see all of the image. */
+  #tellCut() {
+    const { naturalWidth: width, naturalHeight: height, hidden } = byId("picture");
+    if (!this.#input) return;
+    const { resize, width: across, height: down } = this.#input;
+    const size = resize / Math.min(width, height);
+    const whole = hidden || !width || (width * size < across + 1 && height * size < down + 1);
+    const middle = across === down ? "middle square" : "middle";
+    byId("cut-note").textContent = whole ? "" : `Only the ${middle} is judged, as shown.`;
+  }
+
+  async #tellMoves(image) {
+    this.#shown = image;
+    byId("moves-note").textContent = "";
+    const moving = await moves(image.blob);
+    if (moving && this.#shown === image) byId("moves-note").textContent = "Only the first frame is judged.";
+  }
+
   #fade() {
     byId("map").style.opacity = byId("map-opacity").value / 100;
   }
@@ -71,6 +96,7 @@ export class Picture {
     byId("picture").hidden = true;
     byId("no-picture").textContent = text;
     byId("no-picture").hidden = false;
+    this.#tellCut();
   }
 
   #load(id, blob) {

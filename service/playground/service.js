@@ -12,6 +12,18 @@ export class Problem extends Error {
       retryAfter,
     });
   }
+
+  /** The detail as a sentence, and when to come back, where the service said so. */
+  get told() {
+    const sentence = `${this.detail.replace(/\.$/, "")}.`;
+    return this.retryAfter ? `${sentence} Try again in ${this.retryAfter} s.` : sentence;
+  }
+}
+
+/** An error that the service or the way there has made; mistakes of this page go on to the console. */
+export function expected(error) {
+  if (error instanceof Problem) return error;
+  throw error;
 }
 
 const at = (path) => new URL(path, document.baseURI);

@@ -2,6 +2,9 @@
 
 import { flops } from "./numbers.js";
 
+/** What full depth costs: the last exit, with the heads of all that may be asked on the way. */
+export const fullDepth = (model) => model.exits.at(-1).dense_flops;
+
 /** The mean in force: the budget's, or the model's own where nothing is asked for; else null. */
 export function meanInForce({ budget, limit, deadline }, model) {
   return budget ?? (limit === null && deadline === null ? model.default_budget : null);
