@@ -102,6 +102,7 @@ def test_an_answer_that_comes_too_late_does_not_replace_a_newer_one(
         visit.until("window.held")
         visit.type("limit", str(first))
         expect(visit.page.locator("tr.answered th")).to_have_text("1")
+        visit.exit()  # waits for the answer
         shown = visit.text("#raw")
         visit.page.evaluate("window.held()")
         visit.page.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")

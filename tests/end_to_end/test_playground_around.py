@@ -39,7 +39,7 @@ def test_it_waits_for_a_server_that_is_still_loading(browser: Browser, playgroun
     loading = Loading()
     with visiting(browser, playground, HASTY, {"**/models": loading.meet}) as visit:
         problem = visit.page.locator("#problem")
-        expect(problem).to_contain_text("the models are being loaded Try again in 2 s.")
+        expect(problem).to_contain_text("the models are being loaded. Try again in 2 s.")
         loading.over = True
         assert visit.answered() == "dog"
         expect(problem).to_be_empty()
