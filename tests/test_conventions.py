@@ -131,6 +131,11 @@ def test_every_dependency_is_pinned() -> None:
     assert len(names) > 20 and not names - pinned
 
 
+def test_every_module_of_tests_has_a_name_of_its_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_no_module_has_an_empty_name() -> None:
     banned = ("utils", "helpers", "manager")
     assert not [name for name in MODULES if name.rpartition(".")[2] in banned]
