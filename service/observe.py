@@ -115,3 +115,4 @@ class Observed:
             self._metrics.request_seconds.labels(route).observe(seconds, exemplar)
             if trace is not None:
                 trace.end(scope["method"], route, code, failure)
+            failure = None  # its traceback holds this frame, which would hold it for the collector

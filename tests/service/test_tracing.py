@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
 import sys
 import threading
 import time
 import tomllib
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,6 +30,7 @@ from service.observe import TRACE, Observed
 from service.settings import Settings
 from service.tracing import Tracing
 
+ROOT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9"
 TIMES = LaunchTimes(0.001, 0.002, 0.003)
 
@@ -126,7 +131,7 @@ def test_an_endpoint_without_the_extra_is_refused_with_what_to_do(monkeypatch: p
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
 
 
@@ -157,3 +162,45 @@ def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Mon
     tracing.close()
     assert time.monotonic() - started_s < 5
     hanging.set()
+
+
+def test_without_an_endpoint_neither_the_sdk_nor_our_part_is_imported() -> None:
+    program = (
+        "import sys; from service.app import create_app; from service.settings import Settings; "
+        "create_app(Settings()); "
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'service.tracing'))])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert told.stdout == "[]\n"
+
+
+class BrokenError(Exception):
+    """Unlike those of the language it can be referred to weakly."""
+
+
+async def test_a_failure_leaves_no_cycle_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "service.observe.logger", Mock()
+    )  # what pytest captures of the log holds the error, too
+    seen: list[weakref.ref[BrokenError]] = []
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        error = BrokenError()
+        seen.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async def none(*_: object) -> Any:
+        """Receives nothing, sends nowhere."""
+
+    gc.disable()
+    try:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        await Observed(failing, Metrics())(scope, none, none)
+        assert seen[0]() is None
+    finally:
+        gc.enable()
