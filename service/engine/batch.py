@@ -10,32 +10,39 @@ import torch
 from torch import Tensor
 
 from model_store.nets.staged import Features
+from service.engine.executors import kept
 from service.engine.queue import Entry
 from service.engine.ticket import Prediction, Ticket
 
 
-def gather(entries: Sequence[Entry]) -> Features:
-    """One batch of features from wherever the entries' rows are; reorders ``entries`` never."""
+def gather(entries: Sequence[Entry], room: Features | None = None) -> Features:
+    """One batch of features from wherever the entries' rows are; reorders ``entries`` never.
+
+    Args:
+        entries: The batch.
+        room: Tensors to lay it down in where it has to be copied anyway, from ``Executor.inputs``.
+    """
     if entries[0].batch is None:
         images: list[Any] = [entry.ticket.image for entry in entries]
         for entry in entries:
             entry.ticket.image = None  # the batch holds it now
-        return (torch.from_numpy(np.stack(images)),)
+        return (torch.from_numpy(np.stack(images, out=None if room is None else room[0].numpy())),)
     runs: list[tuple[Features, list[int]]] = []
     for entry in entries:
         if not runs or runs[-1][0] is not entry.batch:
             runs.append((entry.batch, []))
         runs[-1][1].append(entry.row)
     parts = [_rows(batch, rows) for batch, rows in runs]
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    if len(parts) == 1:
+        return parts[0]
+    columns = list(zip(*parts, strict=True))
+    outs = [None] * len(columns) if room is None else room
+    return tuple(torch.cat(column, out=out) for column, out in zip(columns, outs, strict=True))
 
 
 def _rows(batch: Features, rows: list[int]) -> Features:
     """The given rows of a batch; the batch itself, uncopied, if that is all of it in order."""
-    if rows == list(range(len(batch[0]))):
-        return batch
-    index: Tensor = torch.tensor(rows, device=batch[0].device)
-    return tuple(x[index] for x in batch)
+    return batch if rows == list(range(len(batch[0]))) else kept(batch, rows)
 
 
 def rows(table: Tensor, entries: Sequence[Entry], appended: int) -> list[list[float]]:

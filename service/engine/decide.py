@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from model_store.nets.staged import Features, Span
 from service.engine.batch import prediction
+from service.engine.executors import kept
 from service.engine.queue import Entry
 from service.engine.ticket import Expired, Outcome, Passed, Ticket
 from service.engine.watch import DriftWatch
@@ -36,7 +35,7 @@ def decide(
         What is to be delivered, and the entries that go on to their next span.
     """
     done: Delivery = []
-    kept: list[int] = []
+    staying: list[int] = []
     checks: list[Entry] = []
     # The least certain first: where an account runs dry, they are the ones whose continuing pays.
     for row in sorted(range(len(entries)), key=lambda i: table[i][0]):
@@ -48,18 +47,17 @@ def decide(
             if sure and (check := watch.entry(ticket, answer, features, row)) is not None:
                 checks.append(check)
             continue
-        kept.append(row)
+        staying.append(row)
         if ticket.group is not None or ticket.deadline_s is not None or ticket.passing is not None:
             ticket.answer = prediction(ticket, table[row], now_s)
             if ticket.passing is not None:
                 done.append((ticket, Passed(ticket.answer)))
-    if not kept:
+    if not staying:
         return done, checks
-    kept.sort()
-    index = torch.tensor(kept)
-    batch = tuple(x[index.to(x.device)] for x in features)
+    staying.sort()
+    batch = kept(features, staying)
     going: list[Entry] = []
-    for i, row in enumerate(kept):
+    for i, row in enumerate(staying):
         ticket = entries[row].ticket
         going += _met(ticket, table[row][0], Entry(ticket, batch, i), done)
     for entry in going:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from model_store import exits
 from model_store.nets.staged import Features, Span, SpanProgram, StagedNet, fold_batch_norm
 from model_store.preprocess import InputSpec
 
 
 class Executor(Protocol):
-    """Runs spans of one network; one thread at a time."""
+    """Runs spans of one network; one thread at a time, but another one may ``prepare``.
+
+    What has a body here is right for every executor that pads nothing and has no buffers of its own.
+    """
 
     @property
+    @abstractmethod
     def device(self) -> str:
         """Where it runs and in which precision, for people: ``CPU bf16``."""
         ...
 
+    @abstractmethod
     def prepare(self, span: Span) -> None:
         """Compile ``span`` now rather than at its first run."""
         ...
 
+    def inputs(self, span: Span, images: int) -> Features | None:
+        """Where a batch of ``images`` is best laid down before ``run``: their own buffers, if it has any.
+
+        Args:
+            span: What is to be run next.
+            images: B, the images of the batch.
+
+        Returns:
+            Tensors shaped as the features that ``run`` takes, to be filled and passed to it; for a span from
+            block 0 images, uint8 (B, 3, H, W), on the CPU. ``None``: any tensors do.
+        """
+        return None
+
+    @abstractmethod
     def run(self, span: Span, features: Features) -> tuple[Features, Tensor]:
         """Advance a batch through ``span``.
 
@@ -37,8 +59,27 @@ class Executor(Protocol):
         """
         ...
 
+    def read(self, logits: Tensor, measure: exits.Confidence, temperature: float, whole: bool) -> Tensor:
+        """What ``exits.read`` says of the logits that ``run`` returned, on the CPU: one copy for the batch.
 
-class TorchExecutor:
+        It has come when this returns, and is valid until the next call.
+        """
+        return exits.read(logits, measure, temperature, whole).cpu()
+
+    def images_run(self, span: Span, images: int) -> int:
+        """Images that a launch of ``images`` really computes, those that only fill it up included."""
+        return images
+
+
+def kept(features: Features, rows: Sequence[int]) -> Features:
+    """Copies of the given rows, where the features are and laid out as they are."""
+    # One small upload for all of them; from pageable memory a device would have to be waited for.
+    on_device = features[0].device
+    index = torch.tensor(rows, pin_memory=on_device.type == "cuda").to(on_device, non_blocking=True)
+    return tuple(torch.index_select(x, 0, index, out=torch.empty_like(x[: len(rows)])) for x in features)
+
+
+class TorchExecutor(Executor):
     """Eager PyTorch in float32 with folded BatchNorms: the reference on every device."""
 
     def __init__(self, net: StagedNet, spec: InputSpec, device: torch.device) -> None:

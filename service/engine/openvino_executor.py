@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model_store.nets.staged import Features, Span, StagedNet, fold_batch_norm
 from model_store.preprocess import InputSpec
+from service.engine.executors import Executor
 from service.engine.openvino_import import TorchScriptPythonDecoder, openvino, opset
 
 KERNELS_KEPT = 200
@@ -20,7 +21,7 @@ from 442 to 1,293 MB; with 200 it was 857 MB, with 0 694 MB, and batches as on a
 """
 
 
-class OpenVinoExecutor:
+class OpenVinoExecutor(Executor):
     """Converts the network once, cuts each span out of that one graph, compiles spans on demand.
 
     One conversion costs seconds, a cut and a compilation about 0.1 s: cheaper than converting 28 spans

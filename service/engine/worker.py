@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import Gauge
 
-from model_store import exits
 from model_store.nets.staged import Features
 from service.engine.batch import gather, rows
 from service.engine.brownout import Brownout
@@ -168,13 +167,12 @@ class Worker:
         """Features for the next span, per row what ``exits.read`` says, on the host, and the time it took."""
         (model, span), clock = key, self._clock
         started_s = clock()
-        batch = gather(entries)
+        batch = gather(entries, model.executor.inputs(span, len(entries)))
         gathered_s = clock()
         features, logits = model.executor.run(span, batch)
         whole = any(entry.ticket.whole for entry in entries)
         confidence, temperature = model.policy.confidence, model.policy.temperature(span.last)
-        # One copy for the whole batch: an .item() per image would stall the device B times.
-        table = exits.read(logits, confidence, temperature, whole).cpu()
+        table = model.executor.read(logits, confidence, temperature, whole)
         computed_s = clock()  # not earlier: a CUDA device computes while the processor goes on
         if not table.isfinite().all():
             raise LaunchError(f"span {span} returned values that are not finite")
@@ -200,7 +198,8 @@ class Worker:
         name, stage = key.model.name, str(key.span)
         self._metrics.stage_seconds.labels(name, stage).observe(times.total_s)
         self._metrics.batch_size.labels(name, stage).observe(len(entries))
-        self._metrics.flops.labels(name, "executed").inc(len(entries) * key.model.span_flops(key.span))
+        run = key.model.executor.images_run(key.span, len(entries))
+        self._metrics.flops.labels(name, "executed").inc(run * key.model.span_flops(key.span))
         for ticket, _, _ in entries:
             if ticket.trail is not None:
                 launch = Launch(name, stage, len(entries), ticket.enqueued_s, started_s, times)
