@@ -7,12 +7,17 @@ import time
 
 import torch
 
+from model_store.policy import path_flops
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
-from service.engine.executors import Executor, TorchExecutor
+from service.engine.executors import Executor, TorchExecutor, batch_sizes
 from service.engine.loaded import LoadedModel
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+SMALL_FLOPS = 2e8
+"""Networks of fewer FLOPs run batches of a few sizes on a CPU, where a change of size takes as long as some
+images. Larger ones, which have larger features too, would pay for it with memory."""
 
 
 def load_model(settings: Settings, wanted: str) -> LoadedModel:
@@ -27,7 +32,7 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
         raise ArtifactNotFound(f"{wanted!r} is neither a name nor name@version")
     artifact = Store(settings.model_store).load(name, int(version) if at else None)
     try:
-        model = LoadedModel(artifact.manifest, make_executor(artifact, settings.executor, settings.threads))
+        model = LoadedModel(artifact.manifest, _executor(artifact, settings))
         warm_up(model)
     except Exception as error:  # whatever a compiler may raise
         raise ArtifactBroken(f"{wanted} cannot be run: {error}") from error
@@ -38,22 +43,42 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
     return model
 
 
-def make_executor(artifact: Artifact, choice: str, threads: int) -> Executor:
-    """The executor that ``choice`` (auto, openvino, torch) means on this machine."""
+def _executor(artifact: Artifact, settings: Settings) -> Executor:
+    return make_executor(
+        artifact, settings.executor, settings.threads, settings.precision, settings.max_batch
+    )
+
+
+def make_executor(
+    artifact: Artifact, choice: str, threads: int = 0, precision: str = "auto", max_batch: int = 0
+) -> Executor:
+    """The executor for ``artifact`` on this machine.
+
+    Args:
+        artifact: Network and manifest.
+        choice: auto, openvino or torch.
+        threads: Of OpenVINO, per launch; 0 takes all cores but one.
+        precision: auto, or one of OpenVINO's.
+        max_batch: Images of the largest batch in service; 0 to run batches of any size as they are.
+    """
     cuda = torch.cuda.is_available()
     if choice == "torch" or (choice == "auto" and cuda):
         device = torch.device("cuda" if cuda else "cpu")
         return TorchExecutor(artifact.net, artifact.manifest.input, device)
     # Imported where it is used: a CUDA machine need not load OpenVINO.
-    from service.engine.openvino_executor import OpenVinoExecutor
+    from service.engine.openvino_executor import OpenVinoExecutor, precision_named
 
-    return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads)
+    stages = artifact.manifest.stages
+    small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
+    sizes = batch_sizes(max_batch) if small and max_batch else ()
+    return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads, precision_named(precision), sizes)
 
 
 def prepare(model: LoadedModel) -> None:
     """Compile all spans that requests may use."""
+    default = model.default_spans()
     for span in model.served_spans():
-        model.executor.prepare(span)
+        model.executor.prepare(span, often=span in default)
 
 
 def warm_up(model: LoadedModel) -> None:

@@ -8,10 +8,10 @@ import torch
 
 from service.logs import configure_logs
 
-SWITCH_S = 0.001
+SWITCH_S = 0.0001
 """How long one thread keeps the interpreter while another wants it, seconds. With Python's own 5 ms the
 device waits so long for the event loop, several times a launch: 8 to 14 % fewer answers at three times the
-capacity (2-core Xeon at 2.3 GHz, ``h2load`` at 1,700 requests/s, n = 5 pairs of 12,000)."""
+capacity than with 1 ms (2-core Xeon at 2.3 GHz, ``h2load`` at 1,700 requests/s, n = 5 pairs of 12,000)."""
 
 
 def prepare_process(log_level: str) -> None:

@@ -40,8 +40,13 @@ class Settings(BaseSettings):
         description="Processor threads per launch of OpenVINO; 0: all cores but one, which is left for "
         "decoding and HTTP. A container's share of the processor is not looked at: name it.",
     )
+    precision: Literal["auto", "f32", "bf16"] = Field(
+        "auto",
+        description="What OpenVINO computes in. auto: bf16 where the processor has matrix units for it "
+        "(AMX), else float32, which is faster there. bf16 changes an answer in 1,000.",
+    )
     max_batch: int = Field(
-        32,
+        16,
         ge=1,
         le=1024,
         description="Images per launch. Raising it adds throughput on wide devices and delay for those "

@@ -85,7 +85,7 @@ def evaluate(
             f"{data}: {len(rows.classes)} classes, but {manifest.name} knows {len(manifest.classes)}"
         )
     controls = _controls(control or [], rows, plot)
-    runner = make_executor(artifact, executor, threads=0)
+    runner = make_executor(artifact, executor)
     with progress() as show:
         result = measure(
             runner,

@@ -26,7 +26,12 @@ def gather(entries: Sequence[Entry], room: Features | None = None) -> Features:
         images: list[Any] = [entry.ticket.image for entry in entries]
         for entry in entries:
             entry.ticket.image = None  # the batch holds it now
-        return (torch.from_numpy(np.stack(images, out=None if room is None else room[0].numpy())),)
+        # Joined as bytes: NumPy would hand the interpreter over at each image.
+        batch = np.frombuffer(bytearray().join(images), np.uint8).reshape(len(images), *images[0].shape)
+        if room is None:
+            return (torch.from_numpy(batch),)
+        np.copyto(room[0].numpy(), batch)
+        return room
     runs: list[tuple[Features, list[int]]] = []
     for entry in entries:
         if not runs or runs[-1][0] is not entry.batch:

@@ -23,12 +23,12 @@ class Executor(Protocol):
     @property
     @abstractmethod
     def device(self) -> str:
-        """Where it runs and in which precision, for people: ``CPU bf16``."""
+        """Where it runs and in which precision, for people: ``CPU f32``."""
         ...
 
     @abstractmethod
-    def prepare(self, span: Span) -> None:
-        """Compile ``span`` now rather than at its first run."""
+    def prepare(self, span: Span, often: bool = False) -> None:
+        """Compile ``span`` now rather than at its first run; what is run ``often`` is worth more memory."""
         ...
 
     def inputs(self, span: Span, images: int) -> Features | None:
@@ -71,10 +71,18 @@ class Executor(Protocol):
         return images
 
 
+def batch_sizes(most: int) -> tuple[int, ...]:
+    """Batch sizes to have programs for, rising: powers of two, and ``most`` images."""
+    return (*(size for size in (2**i for i in range(most.bit_length())) if size < most), most)
+
+
 def kept(features: Features, rows: Sequence[int]) -> Features:
     """Copies of the given rows, where the features are and laid out as they are."""
-    # One small upload for all of them; from pageable memory a device would have to be waited for.
     on_device = features[0].device
+    if on_device.type == "cpu" and all(x.is_contiguous() for x in features):
+        # One call each: every call of torch hands the interpreter over and may wait to get it back.
+        return tuple(torch.from_numpy(x.numpy().take(rows, axis=0)) for x in features)
+    # One small upload for all of them; from pageable memory a device would have to be waited for.
     index = torch.tensor(rows, pin_memory=on_device.type == "cuda").to(on_device, non_blocking=True)
     return tuple(torch.index_select(x, 0, index, out=torch.empty_like(x[: len(rows)])) for x in features)
 
@@ -94,7 +102,7 @@ class TorchExecutor(Executor):
         """``cpu float32`` or ``cuda:0 float32``."""
         return f"{self._device} float32"
 
-    def prepare(self, span: Span) -> None:
+    def prepare(self, span: Span, often: bool = False) -> None:
         """Wrap ``span``; eager torch compiles nothing."""
         if span not in self._programs:
             program = SpanProgram(self._net, span, self._spec.mean, self._spec.std)

@@ -108,6 +108,11 @@ class LoadedModel:
         paths += [(k, len(self.stages) - 1) for path in paths for k in path[:-1] if k + 1 < len(self.stages)]
         return list(dict.fromkeys(span for path in paths for span in path_spans(path)))
 
+    def default_spans(self) -> list[Span]:
+        """Spans that a request without a budget of its own may take."""
+        exits = self.policy.segment_for(self.policy.default_flops).exits
+        return path_spans(tuple(k - 1 for k in exits))
+
     def expected_accuracy(self, plan: Plan) -> float:
         """Held-out accuracy that the calibration promises for ``plan``."""
         if plan.segment is None or len(plan.exits) == 1:

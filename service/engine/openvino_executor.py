@@ -1,165 +1,190 @@
-"""Spans on the CPU through OpenVINO: 5-7 times eager torch, bf16 where the processor is fast in it."""
+"""Spans on the CPU through OpenVINO: 5-7 times eager torch."""
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model_store.nets.staged import Features, Span, StagedNet, fold_batch_norm
+from model_store.exits import Confidence
+from model_store.nets.staged import Features, Span, StagedNet
 from model_store.preprocess import InputSpec
 from service.engine.executors import Executor
-from service.engine.openvino_import import TorchScriptPythonDecoder, openvino, opset
+from service.engine.openvino_graph import convert
+from service.engine.openvino_import import openvino
+from service.engine.reading import read_rows
 
-KERNELS_KEPT = 200
-"""Kernels that a program keeps for the batch sizes it has met; the least recently used goes first.
+Precision = Literal["f32", "bf16"]
 
-OpenVINO's default is 5,000. With that, limits for every exit in batches of every size up to 32 took one model
-from 442 to 1,293 MB; with 200 it was 857 MB, with 0 694 MB, and batches as on a busy server ran at 1,171,
-1,088 and 1,035 images/s (2-core Xeon, one thread, exits 1 and 3). The property is not in its documentation.
+KERNELS_KEPT = 1000
+"""Kernels that a program for all batch sizes keeps; the least recently used goes first.
+
+OpenVINO's default is 5,000. With 200, batches of random size up to 32 took twice as long an image as batches
+of one size (842 against 427 µs, stage 1), with 1,000 a third longer, with 5,000 no less (one thread of a Xeon
+with AVX512, n = 150). The property is not in its documentation.
 """
 
 
 class OpenVinoExecutor(Executor):
     """Converts the network once, cuts each span out of that one graph, compiles spans on demand.
 
-    One conversion costs seconds, a cut and a compilation about 0.1 s: cheaper than converting 28 spans
-    apart. The batch dimension is dynamic; results do not depend on the batch an image is in, to the last bit.
+    One conversion costs seconds, a cut and a compilation about 0.1 s: cheaper than converting 28 spans apart.
+
+    A program compiled for any batch size prepares itself anew for each size that differs from the last one:
+    2 ms where it knows the size, 8 ms else, as long as stage 1 takes for 5 and 20 images. So small networks
+    run batches of a few sizes only, filled up to the next one, and spans that are run often have a program
+    for each size. Results do not depend on the other images of a batch, but sizes have kernels of their own:
+    the last bits may.
     """
 
-    def __init__(self, net: StagedNet, spec: InputSpec, threads: int) -> None:
+    def __init__(
+        self,
+        net: StagedNet,
+        spec: InputSpec,
+        threads: int,
+        precision: Precision,
+        sizes: Sequence[int] = (),
+    ) -> None:
         """Convert ``net`` for images of ``spec``.
 
         Args:
             net: The network; a folded copy is taken.
             spec: Input size and normalisation.
             threads: Processor threads per launch; 0 takes all cores but one.
+            precision: To compute in.
+            sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
         """
         self._core = openvino.Core()
-        fast = {"BF16"} & set(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        self._precision = "bf16" if fast else "f32"
+        self._precision = precision
         self._config = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or max(1, _cores() - 1),
             "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
-        self._stages = net.stages
-        self._graph = _convert(net, spec)
-        self._requests: dict[Span, openvino.InferRequest] = {}
+        self._sizes = tuple(sizes)
+        self._graphs = convert(net, spec)
+        self._programs: dict[tuple[Span, int], _Fixed] = {}
+        self._flexible: dict[Span, _Flexible] = {}
 
     @property
     def device(self) -> str:
         """``CPU bf16`` or ``CPU f32``."""
         return f"CPU {self._precision}"
 
-    def prepare(self, span: Span) -> None:
-        """Cut ``span`` out of the graph and compile it."""
-        if span not in self._requests:
-            compiled = self._core.compile_model(self._graph.cut(span), "CPU", self._config)
-            self._requests[span] = compiled.create_infer_request()
+    def prepare(self, span: Span, often: bool = False) -> None:
+        """Cut ``span`` out of the graph and compile it; ``often`` for each batch size."""
+        if span not in self._flexible:
+            self._flexible[span] = _Flexible(self._compile(span, -1))
+        for size in self._sizes if often else ():
+            if (span, size) not in self._programs:
+                self._programs[span, size] = _Fixed(self._compile(span, size))
+
+    def images_run(self, span: Span, images: int) -> int:
+        """The next batch size that is run."""
+        at = bisect_left(self._sizes, images)
+        return self._sizes[at] if at < len(self._sizes) else images
+
+    def inputs(self, span: Span, images: int) -> Features:
+        """The inputs of the program that will run the batch."""
+        return self._program(span, images).views(images, self.images_run(span, images))[0]
 
     def run(self, span: Span, features: Features) -> tuple[Features, Tensor]:
         """See ``Executor.run``; outputs are views of the program's own buffers."""
-        self.prepare(span)
-        inputs = [x.contiguous().numpy() for x in features]
-        results = self._requests[span].infer(inputs, share_inputs=True, share_outputs=True)
-        logits, *rest = (torch.from_numpy(results[port]) for port in range(len(results)))
+        images = len(features[0])
+        size, program = self.images_run(span, images), self._program(span, images)
+        inputs, _ = program.views(images, size)
+        for room, x in zip(inputs, features, strict=True):
+            if room.data_ptr() != x.data_ptr():
+                np.copyto(room.numpy(), x.numpy())
+        program.run(size)
+        _, (logits, *rest) = program.views(images, size)
         return tuple(rest), logits
+
+    def read(self, logits: Tensor, measure: Confidence, temperature: float, whole: bool) -> Tensor:
+        """See ``Executor.read``."""
+        return torch.from_numpy(read_rows(logits.numpy(), measure, temperature, whole))
+
+    def _program(self, span: Span, images: int) -> _Fixed | _Flexible:
+        fixed = self._programs.get((span, self.images_run(span, images)))
+        if fixed is not None:
+            return fixed
+        self.prepare(span)
+        return self._flexible[span]
+
+    def _compile(self, span: Span, images: int) -> openvino.InferRequest:
+        return self._core.compile_model(
+            self._graphs.cut(span, images), "CPU", self._config
+        ).create_infer_request()
+
+
+Views = tuple[Features, Features]
+"""The first rows of a program's inputs and outputs."""
+
+
+class _Fixed:
+    """A program for one batch size, with inputs and outputs of its own that never move."""
+
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self._request = request
+        self._whole = (_tensors(request.input_tensors), _tensors(request.output_tensors))
+        self._views: dict[int, Views] = {}
+
+    def views(self, images: int, _: int) -> Views:
+        if images not in self._views:  # made once: to slice a tensor hands the interpreter over
+            inputs, outputs = self._whole
+            self._views[images] = tuple(x[:images] for x in inputs), tuple(x[:images] for x in outputs)
+        return self._views[images]
+
+    def run(self, _: int) -> None:
+        self._request.infer({}, share_outputs=True)
+
+
+class _Flexible:
+    """A program for all batch sizes."""
+
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self._request = request
+        self._inputs: Features = ()
+        self._outputs: Features = ()
+
+    def views(self, images: int, size: int) -> Views:
+        if not self._inputs or len(self._inputs[0]) < size:
+            self._inputs = tuple(_zeros(size, port) for port in self._request.model_inputs)
+        return tuple(x[:images] for x in self._inputs), tuple(x[:images] for x in self._outputs)
+
+    def run(self, size: int) -> None:
+        inputs, _ = self.views(size, size)
+        results = self._request.infer([x.numpy() for x in inputs], share_inputs=True, share_outputs=True)
+        self._outputs = tuple(torch.from_numpy(results[port]) for port in range(len(results)))
+
+
+def _tensors(tensors: Sequence[openvino.Tensor]) -> Features:
+    return tuple(torch.from_numpy(tensor.data) for tensor in tensors)
+
+
+def _zeros(images: int, port: openvino.ConstOutput) -> Tensor:
+    """Room for a batch at an input whose batch size is open."""
+    shape = [size.get_length() for size in list(port.partial_shape)[1:]]
+    return torch.from_numpy(np.zeros([images, *shape], port.element_type.to_dtype()))
+
+
+def precision_named(name: str) -> Precision:
+    """What ``name``, a precision or ``auto``, means on this machine: bf16 if it has matrix units for that.
+
+    AVX512-BF16 alone is no reason: there bf16 took 1.35 to 1.5 times as long as float32 (fusion network, one
+    thread of a Xeon, spans 1, 2-3, 4-7 and 1-7, batches of 8 and 32, medians of 12 to 25).
+    """
+    if name != "auto":
+        return "bf16" if name == "bf16" else "f32"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "f32"
 
 
 def _cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Trace(nn.Module):
-    """The whole network with everything that any span may need: per stage its logits and its features."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, net: StagedNet, spec: InputSpec) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("scale", 1 / (torch.tensor(spec.std).view(1, 3, 1, 1) * 255))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: Features = ((images.float() - self.mean) * self.scale,)
-        outputs: list[Tensor] = []
-        for k in range(self.net.stages):
-            features, logits = self.net.run_stage(k, features)
-            outputs += [logits, *features]
-        return tuple(outputs)
-
-
-class _Graph:
-    """The converted network and where each stage's logits and features are among its results."""
-
-    def __init__(self, model: openvino.Model, ports: list[list[int]], shapes: list[list[torch.Size]]) -> None:
-        self._model = model
-        self._ports = ports  # per stage: the result of its logits, then those of its features
-        self._shapes = shapes  # per stage: the features' shapes
-
-    def cut(self, span: Span) -> openvino.Model:
-        """A model of its own for ``span``: parameters where it begins, logits and features as results."""
-        clone = self._model.clone()
-        results = clone.get_results()
-        parameters = clone.get_parameters()
-        if span.first > 0:
-            parameters = []
-            for port, shape in zip(
-                self._ports[span.first - 1][1:], self._shapes[span.first - 1], strict=True
-            ):
-                source = results[port].input_value(0)
-                parameter = opset.parameter([-1, *shape[1:]], openvino.Type.f32)
-                for target in source.get_target_inputs():
-                    target.replace_source_output(parameter.output(0))
-                parameters.append(parameter)
-        logits, *features = self._ports[span.last]
-        wanted = [logits, *features] if span.last + 1 < len(self._ports) else [logits]
-        return openvino.Model([results[port] for port in wanted], parameters, f"span-{span}")
-
-
-class _Traced:
-    """A traced graph where OpenVINO's decoder looks for one."""
-
-    def __init__(self, graph: torch.Graph) -> None:
-        self.inlined_graph = graph
-
-
-def _traced(net: nn.Module, example: Tensor) -> _Traced:
-    """The graph of ``net`` with its weights as constants.
-
-    ``torch.jit.trace`` takes the same steps, but keeps the graph in a table for as long as the process lives,
-    30 MB each time that a model is loaded; and of a module it scripts each of its hundreds of parts.
-    """
-    names = torch.jit._trace._create_interpreter_name_lookup_fn()  # type: ignore[no-untyped-call]
-    with torch.inference_mode():
-        graph, _ = torch._C._create_graph_by_tracing(
-            lambda images: net(images), (example,), names, True, False, None, ["images"]
-        )
-    torch._C._jit_pass_inline(graph)
-    return _Traced(graph)
-
-
-def _convert(net: StagedNet, spec: InputSpec) -> _Graph:
-    trace = _Trace(fold_batch_norm(net), spec).eval().requires_grad_(False)
-    example = torch.zeros(2, 3, spec.height, spec.width, dtype=torch.uint8)
-    model = openvino.convert_model(
-        TorchScriptPythonDecoder(_traced(trace, example), example_input=(example,))
-    )
-    model.reshape([-1, 3, spec.height, spec.width])
-    ports: list[list[int]] = []
-    shapes: list[list[torch.Size]] = []
-    with torch.inference_mode():
-        features: Features = (torch.zeros(1, 3, spec.height, spec.width),)
-        used = 0
-        for block in trace.net.blocks:
-            features = block(features)
-            ports.append(list(range(used, used + 1 + len(features))))
-            shapes.append([x.shape for x in features])
-            used += 1 + len(features)
-    return _Graph(model, ports, shapes)

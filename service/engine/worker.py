@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from prometheus_client import Gauge
 
 from model_store.nets.staged import Features
@@ -174,7 +175,7 @@ class Worker:
         confidence, temperature = model.policy.confidence, model.policy.temperature(span.last)
         table = model.executor.read(logits, confidence, temperature, whole)
         computed_s = clock()  # not earlier: a CUDA device computes while the processor goes on
-        if not table.isfinite().all():
+        if not np.isfinite(table.numpy()).all():
             raise LaunchError(f"span {span} returned values that are not finite")
         read = rows(table, entries, logits.shape[1] if whole else 0)
         times = LaunchTimes(gathered_s - started_s, computed_s - gathered_s, clock() - computed_s)

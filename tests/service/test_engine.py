@@ -28,7 +28,7 @@ def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executo
     artifact = small_store.artifact
     if request.param == "torch":
         return TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
-    return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads=2)
+    return OpenVinoExecutor(artifact.net, artifact.manifest.input, 2, "f32", sizes=(1, 2, 4, 8))
 
 
 @pytest.mark.parametrize("max_batch", [1, 5, 32])
