@@ -10,6 +10,7 @@ import torch
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
+from service.engine.null_executor import NullExecutor
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
 
 
 def make_executor(artifact: Artifact, choice: str, threads: int) -> Executor:
-    """The executor that ``choice`` (auto, openvino, torch) means on this machine."""
+    """The executor that ``choice`` (auto, openvino, torch, null) means on this machine."""
+    if choice == "null":
+        return NullExecutor(len(artifact.manifest.classes))
     cuda = torch.cuda.is_available()
     if choice == "torch" or (choice == "auto" and cuda):
         device = torch.device("cuda" if cuda else "cpu")

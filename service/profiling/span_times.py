@@ -183,6 +183,12 @@ def measure_spans(
     )
 
 
+def parse_span(text: str) -> Span:
+    """The span that people see as ``text``, "1" or "2-3"."""
+    first, _, last = text.partition("-")
+    return Span(int(first) - 1, int(last or first) - 1)
+
+
 def random_images(model: LoadedModel, count: int) -> list[Image]:
     """Noise of the size that ``model`` takes, the same each time."""
     spec = model.manifest.input
