@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -175,6 +175,13 @@ class Sender:
         run.samples.append(sample)
 
 
+class Sends(Protocol):
+    """Whoever sends requests of its own choice."""
+
+    async def send(self, run: Run, due_s: float) -> None:
+        """Send one and enter what became of it; it was due at ``due_s`` of ``time.perf_counter``."""
+
+
 def _enter(sample: Sample, body: bytes, picture: Picture) -> None:
     """What a 200 says."""
     try:
@@ -188,7 +195,7 @@ def _enter(sample: Sample, body: bytes, picture: Picture) -> None:
         sample.prediction = kept
 
 
-async def closed_loop(sender: Sender, connections: int, seconds: float) -> Run:
+async def closed_loop(sender: Sends, connections: int, seconds: float) -> Run:
     """As many requests as ``connections`` users get answered who send one after the other: the capacity."""
     run = Run()
 
@@ -201,7 +208,7 @@ async def closed_loop(sender: Sender, connections: int, seconds: float) -> Run:
     return run
 
 
-async def open_loop(sender: Sender, rate: float, seconds: float, chance: random.Random) -> Run:
+async def open_loop(sender: Sends, rate: float, seconds: float, chance: random.Random) -> Run:
     """Poisson arrivals: ``rate`` requests a second on average, whether or not earlier ones were answered."""
     run = Run()
     tasks: set[asyncio.Task[None]] = set()

@@ -11,6 +11,7 @@ from model_store.policy import path_flops
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor, batch_sizes
 from service.engine.loaded import LoadedModel
+from service.engine.null_executor import NullExecutor
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,13 @@ def make_executor(
 
     Args:
         artifact: Network and manifest.
-        choice: auto, openvino or torch.
+        choice: auto, openvino, torch or null.
         threads: Of OpenVINO, per launch; 0 takes all cores but one.
         precision: auto, or one of OpenVINO's.
         max_batch: Images of the largest batch in service; 0 to run batches of any size as they are.
     """
+    if choice == "null":
+        return NullExecutor(len(artifact.manifest.classes))
     cuda = torch.cuda.is_available()
     if choice == "torch" or (choice == "auto" and cuda):
         device = torch.device("cuda" if cuda else "cpu")

@@ -21,6 +21,11 @@ def prepare_process(log_level: str) -> None:
         log_level: Least severe event that is logged.
     """
     configure_logs(log_level)
+    prepare_threads()
+
+
+def prepare_threads() -> None:
+    """Let the threads of this process share processor and interpreter as a service's do."""
     # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_S)

@@ -14,6 +14,7 @@ import torch
 
 from model_store import nets
 from model_store.flops import StageFlops, count_stages
+from model_store.hardware import hardware
 from model_store.manifest import ExitSpec, Manifest, Provenance
 from model_store.nets.staged import StagedNet
 from model_store.nets.torchvision_nets import take_apart
@@ -22,7 +23,7 @@ from model_store.preprocess import InputSpec
 from model_store.store import Artifact, encode_weights, weights_sha256
 from model_store.training.data import Rows
 from model_store.training.labelled import halves
-from model_store.training.publish import OnProgress, calibrate_net, hardware
+from model_store.training.publish import OnProgress, calibrate_net
 from model_store.training.scores import EagerRunner, collect_path
 
 IMAGENET_TASK = "imagenet"
@@ -80,8 +81,7 @@ def from_torchvision(name: str, weights: str = "DEFAULT") -> Imported:
     from model_store.torchvision_import import torchvision
 
     models = torchvision.models
-    known = models.list_models(module=models)
-    if name not in known:
+    if name not in (known := models.list_models(module=models)):
         near = ", ".join(get_close_matches(name, known)) or "nothing of a similar name"
         raise ImportFailure(f"torchvision has no classifier {name!r}; it has {near}")
     choices = models.get_model_weights(name)

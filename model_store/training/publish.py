@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
 from model_store.flops import StageFlops, count_stages
+from model_store.hardware import hardware
 from model_store.manifest import ExitSpec, Manifest, Provenance
 from model_store.nets.staged import StagedNet
 from model_store.preprocess import InputSpec
@@ -110,17 +109,6 @@ def provenance(run: Run, split: Split, command: str) -> Provenance:
             "budget_check": split.budget_check.source,
         },
     )
-
-
-def hardware() -> str:
-    """The accelerator, or the processor and its number of cores."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    extra = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{extra}"
 
 
 def _rounded(value: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,17 @@ import typer
 from model_store.policy import UnaffordableError
 from model_store.store import StoreError
 from model_store.training.data import DataError
-from service.cli import benching, comparing, evaluation, importing, latency, pruning, serving, training
+from service.cli import (
+    benching,
+    comparing,
+    evaluation,
+    importing,
+    latency,
+    profiling,
+    pruning,
+    serving,
+    training,
+)
 from service.cli.options import Failure
 
 app = typer.Typer(
@@ -33,6 +43,7 @@ for command in (
     comparing.compare,
     latency.latency,
     benching.bench,
+    profiling.profile,
 ):
     app.command()(command)
 app.command("import")(importing.import_model)

@@ -1,0 +1,1 @@
+"""What each part of the service takes, alone and in a request."""
