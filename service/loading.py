@@ -27,7 +27,8 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
         raise ArtifactNotFound(f"{wanted!r} is neither a name nor name@version")
     artifact = Store(settings.model_store).load(name, int(version) if at else None)
     try:
-        model = LoadedModel(artifact.manifest, make_executor(artifact, settings.executor, settings.threads))
+        executor = make_executor(artifact, settings.executor, settings.threads, settings.max_batch)
+        model = LoadedModel(artifact.manifest, executor)
         warm_up(model)
     except Exception as error:  # whatever a compiler may raise
         raise ArtifactBroken(f"{wanted} cannot be run: {error}") from error
@@ -38,12 +39,30 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
     return model
 
 
-def make_executor(artifact: Artifact, choice: str, threads: int) -> Executor:
-    """The executor that ``choice`` (auto, openvino, torch) means on this machine."""
+def make_executor(artifact: Artifact, choice: str, threads: int, max_batch: int) -> Executor:
+    """The executor that ``choice`` (auto, cuda, openvino, torch) means on this machine.
+
+    Args:
+        artifact: The network and its input.
+        choice: As the setting ``executor``.
+        threads: As the setting.
+        max_batch: Images of the largest batch.
+
+    Raises:
+        RuntimeError: ``cuda`` is wanted, and there is no CUDA device.
+    """
     cuda = torch.cuda.is_available()
-    if choice == "torch" or (choice == "auto" and cuda):
+    if choice == "torch":
         device = torch.device("cuda" if cuda else "cpu")
         return TorchExecutor(artifact.net, artifact.manifest.input, device)
+    if choice == "cuda" or (choice == "auto" and cuda):
+        if not cuda:
+            raise RuntimeError("the executor cuda needs a CUDA device, and PyTorch finds none")
+        from service.engine.cuda_device import graph_device
+        from service.engine.cuda_executor import CudaExecutor
+
+        place = graph_device(torch.device("cuda"))
+        return CudaExecutor(artifact.net, artifact.manifest.input, place, max_batch)
     # Imported where it is used: a CUDA machine need not load OpenVINO.
     from service.engine.openvino_executor import OpenVinoExecutor
 
@@ -65,5 +84,7 @@ def warm_up(model: LoadedModel) -> None:
         torch.full((1, 3, spec.height, spec.width), 127, dtype=torch.uint8),
     )
     for span in plan.spans():
-        features, _ = model.executor.run(span, features)
+        features, logits = model.executor.run(span, features)
+        for whole in (False, True):
+            model.executor.read(logits, model.policy.confidence, 1.0, whole)
         features = tuple(x.clone() for x in features)
