@@ -33,7 +33,10 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
         raise ArtifactNotFound(f"{wanted!r} is neither a name nor name@version")
     artifact = Store(settings.model_store).load(name, int(version) if at else None)
     try:
-        model = LoadedModel(artifact.manifest, _executor(artifact, settings))
+        executor = make_executor(
+            artifact, settings.executor, settings.max_batch, settings.threads, settings.precision
+        )
+        model = LoadedModel(artifact.manifest, executor)
         warm_up(model)
     except Exception as error:  # whatever a compiler may raise
         raise ArtifactBroken(f"{wanted} cannot be run: {error}") from error
@@ -44,37 +47,41 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
     return model
 
 
-def _executor(artifact: Artifact, settings: Settings) -> Executor:
-    return make_executor(
-        artifact, settings.executor, settings.threads, settings.precision, settings.max_batch
-    )
-
-
 def make_executor(
-    artifact: Artifact, choice: str, threads: int = 0, precision: str = "auto", max_batch: int = 0
+    artifact: Artifact, choice: str, max_batch: int, threads: int = 0, precision: str = "auto"
 ) -> Executor:
-    """The executor for ``artifact`` on this machine.
+    """The executor for ``artifact`` that ``choice`` means on this machine.
 
     Args:
-        artifact: Network and manifest.
-        choice: auto, openvino, torch or null.
-        threads: Of OpenVINO, per launch; 0 takes all cores but one.
-        precision: auto, or one of OpenVINO's.
-        max_batch: Images of the largest batch in service; 0 to run batches of any size as they are.
+        artifact: The network and its manifest.
+        choice: As the setting ``executor``.
+        max_batch: Images of the largest batch.
+        threads: As the setting.
+        precision: As the setting.
+
+    Raises:
+        RuntimeError: ``cuda`` is wanted, and there is no CUDA device.
     """
+    net, spec, cuda = artifact.net, artifact.manifest.input, torch.cuda.is_available()
     if choice == "null":
         return NullExecutor(len(artifact.manifest.classes))
-    cuda = torch.cuda.is_available()
-    if choice == "torch" or (choice == "auto" and cuda):
-        device = torch.device("cuda" if cuda else "cpu")
-        return TorchExecutor(artifact.net, artifact.manifest.input, device)
+    if choice == "torch":
+        return TorchExecutor(net, spec, torch.device("cuda" if cuda else "cpu"))
+    if choice == "cuda" or (choice == "auto" and cuda):
+        if not cuda:
+            raise RuntimeError("the executor cuda needs a CUDA device, and PyTorch finds none")
+        from service.engine.cuda_device import graph_device
+        from service.engine.cuda_executor import CudaExecutor
+
+        return CudaExecutor(net, spec, graph_device(torch.device("cuda")), max_batch)
     # Imported where it is used: a CUDA machine need not load OpenVINO.
     from service.engine.openvino_executor import OpenVinoExecutor, precision_named
 
     stages = artifact.manifest.stages
     small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
-    sizes = batch_sizes(max_batch) if small and max_batch else ()
-    return OpenVinoExecutor(artifact.net, artifact.manifest.input, threads, precision_named(precision), sizes)
+    return OpenVinoExecutor(
+        net, spec, threads, precision_named(precision), batch_sizes(max_batch) if small else ()
+    )
 
 
 def prepare(model: LoadedModel) -> None:
@@ -93,5 +100,7 @@ def warm_up(model: LoadedModel) -> None:
         torch.full((1, 3, spec.height, spec.width), 127, dtype=torch.uint8),
     )
     for span in plan.spans():
-        features, _ = model.executor.run(span, features)
+        features, logits = model.executor.run(span, features)
+        for whole in (False, True):
+            model.executor.read(logits, model.policy.confidence, 1.0, whole)
         features = tuple(x.clone() for x in features)

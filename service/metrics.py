@@ -125,7 +125,7 @@ class Metrics:
         )
         self.flops = Counter(
             "exitramp_flops_total",
-            "FLOPs: charged (the images' own paths) or executed (everything that ran).",
+            "FLOPs: charged (the images' own paths) or executed (everything that ran, padding too).",
             ["model", "kind"],
             registry=registry,
         )

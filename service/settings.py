@@ -29,11 +29,11 @@ class Settings(BaseSettings):
         description="Models to load, name or name@version; the first answers requests without X-Model. Each "
         "costs memory and start-up time.",
     )
-    executor: Literal["auto", "openvino", "torch", "null"] = Field(
+    executor: Literal["auto", "cuda", "openvino", "torch", "null"] = Field(
         "auto",
-        description="What runs the networks. auto: torch on a CUDA device, else OpenVINO. torch on a CPU is "
-        "the reference, 5-7 times slower. null computes nothing and its answers mean nothing: it shows what "
-        "all the rest costs.",
+        description="What runs the networks. auto: cuda where there is a CUDA device, else openvino. cuda: "
+        "bf16 and CUDA graphs. torch is the float32 reference, on a CPU 5-7 times slower. null computes "
+        "nothing and its answers mean nothing: it shows what all the rest costs.",
     )
     threads: int = Field(
         0,

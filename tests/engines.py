@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from conftest import SmallStore
+from PIL import Image as PillowImage
 
 from model_store import exits
 from model_store.nets.staged import Features, Span
@@ -38,6 +40,32 @@ async def classify(
     """Answers of one request."""
     with engine.admit() as permit:
         return await engine.submit(model, images, plan, permit, deadline_s).outcomes()  # type: ignore[return-value]
+
+
+async def executed_flops(model: LoadedModel, images: list[np.ndarray], plan: Plan) -> float:
+    """What the metrics say was executed for one request, whose images all fit into one batch."""
+    metrics = Metrics()
+    engine = Engine(metrics, max_in_flight=64, max_batch=len(images), max_wait_s=0.001)
+    engine.start()
+    try:
+        await classify(engine, model, images, plan)
+    finally:
+        await engine.stop()
+    executed = metrics.registry.get_sample_value(
+        "exitramp_flops_total", {"model": model.name, "kind": "executed"}
+    )
+    assert executed is not None
+    return executed
+
+
+def natural_images(shifts: int = 3) -> np.ndarray:
+    """The playground's CIFAR-10 images, mirrored and shifted, uint8 (12 · 2 · shifts², 3, 32, 32)."""
+    files = sorted((Path(__file__).parent.parent / "service/playground/samples").glob("cifar10-*.png"))
+    images = [np.asarray(PillowImage.open(file).convert("RGB").resize((32, 32))) for file in files]
+    both = [side for image in images for side in (image, image[:, ::-1])]
+    steps = [2 * (step - shifts // 2) for step in range(shifts)]
+    moved = [np.roll(side, (down, right), (0, 1)) for side in both for down in steps for right in steps]
+    return np.ascontiguousarray(np.stack(moved).transpose(0, 3, 1, 2))
 
 
 def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:

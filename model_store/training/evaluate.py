@@ -18,7 +18,7 @@ from model_store.training.data import Rows
 from model_store.training.replay import ImageOutcome, leavers, replay
 from model_store.training.report import Baseline, CurvePoint, calibration_errors
 from model_store.training.results import BudgetResult, Evaluation, ExitResult, Leavers, LimitResult
-from model_store.training.scores import OnRows, Scores, SpanRunner, collect_path
+from model_store.training.scores import BATCH, OnRows, Scores, SpanRunner, collect_path
 from model_store.training.stopping import Answers, apply
 
 
@@ -52,7 +52,7 @@ def outcomes(
     rows: Rows,
     mean: float | None = None,
     limit: float | None = None,
-    batch_size: int = 250,
+    batch_size: int = BATCH,
     on_rows: OnRows = _ignore,
 ) -> list[ImageOutcome]:
     """What a service that has just started answers to ``rows``, sent one after the other.
@@ -84,7 +84,7 @@ def evaluate(
     budgets: Sequence[float],
     limits: Sequence[float] = (),
     baselines: Sequence[Baseline] = (),
-    batch_size: int = 250,
+    batch_size: int = BATCH,
     on_rows: OnRows = _ignore,
     model: str = "",
 ) -> Evaluation:

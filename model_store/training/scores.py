@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+BATCH = 250
+"""Images per launch, unless something else is wanted."""
+
 OnRows = Callable[[int, int], None]
 """Told the rows done and the rows in all after every batch."""
 
@@ -144,7 +147,7 @@ def _ignore(done: int, rows: int) -> None:
 
 
 def collect_path(
-    runner: SpanRunner, exits: Sequence[int], rows: Rows, batch_size: int = 250, on_rows: OnRows = _ignore
+    runner: SpanRunner, exits: Sequence[int], rows: Rows, batch_size: int = BATCH, on_rows: OnRows = _ignore
 ) -> Scores:
     """Run all ``rows`` along a path of consulted exits, span by span as serving does; nobody leaves.
 

@@ -43,7 +43,7 @@ def evaluate(
         typer.Option(help="FLOPs that no image may exceed, e.g. 40M; repeatable. Default: each exit's cost."),
     ] = None,
     executor: Annotated[
-        str, typer.Option(help="auto, openvino or torch, as the service's setting.")
+        str, typer.Option(help="auto, cuda, openvino or torch, as the service's setting.")
     ] = "auto",
     calibration: Annotated[
         Path | None, typer.Option(help="Report of calibrate: compares its baselines.")
@@ -74,7 +74,6 @@ def evaluate(
         from model_store.training.evaluate import evaluate as measure
         from model_store.training.plots import save_plot
         from service.cli.tables import show_evaluation
-    from service.loading import make_executor
 
     artifact = load_artifact(store, model)
     manifest = artifact.manifest
@@ -85,7 +84,7 @@ def evaluate(
             f"{data}: {len(rows.classes)} classes, but {manifest.name} knows {len(manifest.classes)}"
         )
     controls = _controls(control or [], rows, plot)
-    runner = make_executor(artifact, executor)
+    runner = _runner(artifact, executor)
     with progress() as show:
         result = measure(
             runner,
@@ -109,6 +108,16 @@ def evaluate(
         show_json(result.model_dump(mode="json"))
     else:
         show_evaluation(result)
+
+
+def _runner(artifact: Artifact, choice: str) -> SpanRunner:
+    from model_store.training.scores import BATCH
+    from service.loading import make_executor
+
+    try:
+        return make_executor(artifact, choice, threads=0, max_batch=BATCH)
+    except RuntimeError as error:
+        raise Failure(str(error)) from error
 
 
 def _numbers(option: str, texts: list[str] | None) -> list[float]:

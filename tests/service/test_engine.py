@@ -1,4 +1,4 @@
-"""The engine's central promise, and what happens around it. Both executors."""
+"""The engine's central promise, and what happens around it. All executors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from model_store import ledger
 from model_store.nets.staged import Span
 from model_store.policy import Plan
 from service.engine.admission import NoPermit
+from service.engine.cuda_device import EagerDevice
+from service.engine.cuda_executor import CudaExecutor
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.engine.openvino_executor import OpenVinoExecutor
 from service.engine.ticket import Expired, LaunchError, Prediction
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino"])
+@pytest.fixture(scope="module", params=["torch", "openvino", "cuda"])
 def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executor:
     artifact = small_store.artifact
     if request.param == "torch":
         return TorchExecutor(artifact.net, artifact.manifest.input, torch.device("cpu"))
+    if request.param == "cuda":  # all of it but the graphs
+        device = EagerDevice(torch.device("cpu"))
+        return CudaExecutor(artifact.net, artifact.manifest.input, device, 32, torch.float32)
     return OpenVinoExecutor(artifact.net, artifact.manifest.input, 2, "f32", sizes=(1, 2, 4, 8))
 
 
