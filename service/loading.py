@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 
@@ -12,7 +15,7 @@ from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor, batch_sizes
 from service.engine.loaded import LoadedModel
 from service.engine.null_executor import NullExecutor
-from service.settings import Settings
+from service.settings import CACHE, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,12 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
     artifact = Store(settings.model_store).load(name, int(version) if at else None)
     try:
         executor = make_executor(
-            artifact, settings.executor, settings.max_batch, settings.threads, settings.precision
+            artifact,
+            settings.executor,
+            settings.max_batch,
+            settings.threads,
+            settings.precision,
+            settings.cache_dir,
         )
         model = LoadedModel(artifact.manifest, executor)
         warm_up(model)
@@ -48,7 +56,12 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
 
 
 def make_executor(
-    artifact: Artifact, choice: str, max_batch: int, threads: int = 0, precision: str = "auto"
+    artifact: Artifact,
+    choice: str,
+    max_batch: int,
+    threads: int = 0,
+    precision: str = "auto",
+    cache: Path = CACHE,
 ) -> Executor:
     """The executor for ``artifact`` that ``choice`` means on this machine.
 
@@ -58,6 +71,7 @@ def make_executor(
         max_batch: Images of the largest batch.
         threads: As the setting.
         precision: As the setting.
+        cache: Folder of converted graphs.
 
     Raises:
         RuntimeError: ``cuda`` is wanted, and there is no CUDA device.
@@ -76,19 +90,23 @@ def make_executor(
         return CudaExecutor(net, spec, graph_device(torch.device("cuda")), max_batch)
     # Imported where it is used: a CUDA machine need not load OpenVINO.
     from service.engine.openvino_executor import OpenVinoExecutor, precision_named
+    from service.engine.openvino_graph import convert_once
 
+    graphs = convert_once(net, spec, artifact.manifest.weights_sha256, cache.expanduser())
     stages = artifact.manifest.stages
     small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
     return OpenVinoExecutor(
-        net, spec, threads, precision_named(precision), batch_sizes(max_batch) if small else ()
+        graphs, threads, precision_named(precision), batch_sizes(max_batch) if small else ()
     )
 
 
 def prepare(model: LoadedModel) -> None:
-    """Compile all spans that requests may use."""
+    """Compile all spans that requests may use, on as many cores as there are."""
     default = model.default_spans()
-    for span in model.served_spans():
-        model.executor.prepare(span, often=span in default)
+    spans = sorted(model.served_spans(), key=default.__contains__, reverse=True)  # what takes longest first
+    with ThreadPoolExecutor(thread_name_prefix="compile", max_workers=os.cpu_count()) as pool:
+        for done in [pool.submit(model.executor.prepare, span, span in default) for span in spans]:
+            done.result()
 
 
 def warm_up(model: LoadedModel) -> None:

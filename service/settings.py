@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store.store import EMBEDDED
 
+CACHE = Path("~/.cache/exitramp")
+"""Folder of what is made once and found again."""
+
 
 class Settings(BaseSettings):
     """Each field is an environment variable with the prefix ``EXITRAMP_``, e.g. ``EXITRAMP_PORT``."""
@@ -45,6 +48,12 @@ class Settings(BaseSettings):
         "auto",
         description="What OpenVINO computes in. auto: bf16 where the processor has matrix units for it "
         "(AMX), else float32, which is faster there. bf16 changes an answer in 1,000.",
+    )
+    cache_dir: Path = Field(
+        CACHE,
+        description="Folder where OpenVINO's converted graphs are kept, so that the next start takes a "
+        "second less for each model. Whoever can write there can change what is served. Where it cannot be "
+        "written every start converts.",
     )
     max_batch: int = Field(
         16,

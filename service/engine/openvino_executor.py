@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from model_store.exits import Confidence
-from model_store.nets.staged import Features, Span, StagedNet
-from model_store.preprocess import InputSpec
+from model_store.nets.staged import Features, Span
 from service.engine.executors import Executor
-from service.engine.openvino_graph import convert
+from service.engine.openvino_graph import SpanGraphs
 from service.engine.openvino_import import openvino
 from service.engine.reading import read_rows
 
@@ -31,9 +30,7 @@ with AVX512, n = 150). The property is not in its documentation.
 
 
 class OpenVinoExecutor(Executor):
-    """Converts the network once, cuts each span out of that one graph, compiles spans on demand.
-
-    One conversion costs seconds, a cut and a compilation about 0.1 s: cheaper than converting 28 spans apart.
+    """Cuts each span out of one graph and compiles it on demand, in about 0.1 s.
 
     A program compiled for any batch size prepares itself anew for each size that differs from the last one:
     2 ms where it knows the size, 8 ms else, as long as stage 1 takes for 5 and 20 images. So small networks
@@ -44,17 +41,15 @@ class OpenVinoExecutor(Executor):
 
     def __init__(
         self,
-        net: StagedNet,
-        spec: InputSpec,
+        graphs: SpanGraphs,
         threads: int,
         precision: Precision,
         sizes: Sequence[int] = (),
     ) -> None:
-        """Convert ``net`` for images of ``spec``.
+        """Prepare to run ``graphs``.
 
         Args:
-            net: The network; a folded copy is taken.
-            spec: Input size and normalisation.
+            graphs: The converted network.
             threads: Processor threads per launch; 0 takes all cores but one.
             precision: To compute in.
             sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
@@ -68,7 +63,7 @@ class OpenVinoExecutor(Executor):
             "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
         self._sizes = tuple(sizes)
-        self._graphs = convert(net, spec)
+        self._graphs = graphs
         self._programs: dict[tuple[Span, int], _Fixed] = {}
         self._flexible: dict[Span, _Flexible] = {}
 
@@ -79,9 +74,10 @@ class OpenVinoExecutor(Executor):
 
     def prepare(self, span: Span, often: bool = False) -> None:
         """Cut ``span`` out of the graph and compile it; ``often`` for each batch size."""
-        if span not in self._flexible:
-            self._flexible[span] = _Flexible(self._compile(span, -1))
-        for size in self._sizes if often else ():
+        if not often or not self._sizes:
+            self._flexible_program(span)
+            return
+        for size in self._sizes:
             if (span, size) not in self._programs:
                 self._programs[span, size] = _Fixed(self._compile(span, size))
 
@@ -112,9 +108,11 @@ class OpenVinoExecutor(Executor):
 
     def _program(self, span: Span, images: int) -> _Fixed | _Flexible:
         fixed = self._programs.get((span, self.images_run(span, images)))
-        if fixed is not None:
-            return fixed
-        self.prepare(span)
+        return self._flexible_program(span) if fixed is None else fixed
+
+    def _flexible_program(self, span: Span) -> _Flexible:
+        if span not in self._flexible:
+            self._flexible[span] = _Flexible(self._compile(span, -1))
         return self._flexible[span]
 
     def _compile(self, span: Span, images: int) -> openvino.InferRequest:

@@ -1,13 +1,66 @@
-"""A network as one OpenVINO graph, and the spans cut out of it."""
+"""A network as one OpenVINO graph, and the spans cut out of it.
+
+The graph has everything that any span may need as a result: ``logits-k`` of each stage k and its features
+``features-k-0``, ``features-k-1``, …, so that a graph read from a file is as good as one just converted.
+"""
 
 from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from itertools import count, takewhile
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import model_store.nets
 from model_store.nets.staged import Features, Span, StagedNet, fold_batch_norm
 from model_store.preprocess import InputSpec
 from service.engine.openvino_import import TorchScriptPythonDecoder, openvino, opset
+
+logger = logging.getLogger(__name__)
+
+
+class SpanGraphs:
+    """A converted network, out of which spans are cut."""
+
+    def __init__(self, model: openvino.Model) -> None:
+        """Find each stage's results in ``model``, from ``convert`` or a file."""
+        self.model = model
+        places = {name: place for place, output in enumerate(model.outputs) for name in output.names}
+        stages = takewhile(lambda k: f"logits-{k}" in places, count())
+        self._logits = [places[f"logits-{k}"] for k in stages]
+        self._features = [
+            [places[name] for name in takewhile(places.__contains__, (f"features-{k}-{i}" for i in count()))]
+            for k in range(len(self._logits))
+        ]
+
+    def cut(self, span: Span, images: int = -1) -> openvino.Model:
+        """A model of its own for ``span``: parameters where it begins, logits and features as results.
+
+        Args:
+            span: The span.
+            images: Batch size that it is for; -1 for any.
+        """
+        clone = self.model.clone()
+        results = clone.get_results()
+        parameters = clone.get_parameters()
+        if span.first > 0:
+            parameters = []
+            for place in self._features[span.first - 1]:
+                source = results[place].input_value(0)
+                parameter = opset.parameter(source.partial_shape, openvino.Type.f32)
+                for target in source.get_target_inputs():
+                    target.replace_source_output(parameter.output(0))
+                parameters.append(parameter)
+        wanted = [self._logits[span.last]]
+        if span.last + 1 < len(self._logits):
+            wanted += self._features[span.last]
+        model = openvino.Model([results[place] for place in wanted], parameters, f"span-{span}")
+        model.reshape({port: [images, *list(port.partial_shape)[1:]] for port in model.inputs})
+        return model
 
 
 class _Trace(nn.Module):
@@ -29,48 +82,6 @@ class _Trace(nn.Module):
             features, logits = self.net.run_stage(k, features)
             outputs += [logits, *features]
         return tuple(outputs)
-
-
-class SpanGraphs:
-    """The converted network and where each stage's logits and features are among its results."""
-
-    def __init__(self, model: openvino.Model, ports: list[list[int]], shapes: list[list[torch.Size]]) -> None:
-        """Keep what ``convert`` found.
-
-        Args:
-            model: With everything that any span needs as a result.
-            ports: Per stage: the result of its logits, then those of its features.
-            shapes: Per stage: the features' shapes.
-        """
-        self._model = model
-        self._ports = ports
-        self._shapes = shapes
-
-    def cut(self, span: Span, images: int = -1) -> openvino.Model:
-        """A model of its own for ``span``: parameters where it begins, logits and features as results.
-
-        Args:
-            span: The span.
-            images: Batch size that it is for; -1 for any.
-        """
-        clone = self._model.clone()
-        results = clone.get_results()
-        parameters = clone.get_parameters()
-        if span.first > 0:
-            parameters = []
-            for port, shape in zip(
-                self._ports[span.first - 1][1:], self._shapes[span.first - 1], strict=True
-            ):
-                source = results[port].input_value(0)
-                parameter = opset.parameter([-1, *shape[1:]], openvino.Type.f32)
-                for target in source.get_target_inputs():
-                    target.replace_source_output(parameter.output(0))
-                parameters.append(parameter)
-        logits, *features = self._ports[span.last]
-        wanted = [logits, *features] if span.last + 1 < len(self._ports) else [logits]
-        model = openvino.Model([results[port] for port in wanted], parameters, f"span-{span}")
-        model.reshape({port: [images, *port.partial_shape[1:]] for port in model.inputs})
-        return model
 
 
 class _Traced:
@@ -103,14 +114,43 @@ def convert(net: StagedNet, spec: InputSpec) -> SpanGraphs:
         TorchScriptPythonDecoder(_traced(trace, example), example_input=(example,))
     )
     model.reshape([-1, 3, spec.height, spec.width])
-    ports: list[list[int]] = []
-    shapes: list[list[torch.Size]] = []
     with torch.inference_mode():
         features: Features = (torch.zeros(1, 3, spec.height, spec.width),)
-        used = 0
-        for block in trace.net.blocks:
+        names: list[str] = []
+        for k, block in enumerate(trace.net.blocks):
             features = block(features)
-            ports.append(list(range(used, used + 1 + len(features))))
-            shapes.append([x.shape for x in features])
-            used += 1 + len(features)
-    return SpanGraphs(model, ports, shapes)
+            names += [f"logits-{k}", *(f"features-{k}-{i}" for i in range(len(features)))]
+    for output, name in zip(model.outputs, names, strict=True):
+        output.get_tensor().set_names({name})
+    return SpanGraphs(model)
+
+
+def convert_once(net: StagedNet, spec: InputSpec, weights_sha256: str, folder: Path) -> SpanGraphs:
+    """What ``convert`` makes, kept in ``folder`` from the first time on: 0.03 instead of 0.9 s.
+
+    The file's name holds a hash of the weights, of the code of the networks and of the versions of what
+    converts, so that a change of any of them converts anew. OpenVINO's own cache of compiled programs saved
+    nothing (1.4 to 1.6 s with it, 1.4 s without, for 18 programs).
+    """
+    path = folder / f"{_identity(weights_sha256, spec)}.xml"
+    try:
+        return SpanGraphs(openvino.Core().read_model(path))
+    except RuntimeError:  # there is none, or it is damaged
+        graphs = convert(net, spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            openvino.save_model(graphs.model, Path(partial) / path.name, compress_to_fp16=False)
+            for part in (".bin", ".xml"):  # what is looked for comes last
+                (Path(partial) / path.name).with_suffix(part).replace(path.with_suffix(part))
+    except (OSError, RuntimeError) as error:  # a start takes longer, that is all
+        logger.info("graph_not_kept", extra={"folder": str(folder), "reason": str(error)})
+    return graphs
+
+
+def _identity(weights_sha256: str, spec: InputSpec) -> str:
+    digest = hashlib.sha256(f"{weights_sha256} {spec!r} {torch.__version__} {openvino.__version__}".encode())
+    for path in sorted(Path(model_store.nets.__path__[0]).glob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:32]

@@ -22,6 +22,7 @@ from service.engine.cuda_executor import CudaExecutor
 from service.engine.executors import Executor, TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.engine.openvino_executor import OpenVinoExecutor
+from service.engine.openvino_graph import convert
 from service.engine.ticket import Expired, LaunchError, Prediction
 
 
@@ -33,7 +34,7 @@ def executor(request: pytest.FixtureRequest, small_store: SmallStore) -> Executo
     if request.param == "cuda":  # all of it but the graphs
         device = EagerDevice(torch.device("cpu"))
         return CudaExecutor(artifact.net, artifact.manifest.input, device, 32, torch.float32)
-    return OpenVinoExecutor(artifact.net, artifact.manifest.input, 2, "f32", sizes=(1, 2, 4, 8))
+    return OpenVinoExecutor(convert(artifact.net, artifact.manifest.input), 2, "f32", sizes=(1, 2, 4, 8))
 
 
 @pytest.mark.parametrize("max_batch", [1, 5, 32])
