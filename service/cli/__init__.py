@@ -17,6 +17,7 @@ from service.cli import (
     evaluation,
     importing,
     latency,
+    planning,
     profiling,
     pruning,
     serving,
@@ -43,6 +44,7 @@ for command in (
     comparing.compare,
     latency.latency,
     benching.bench,
+    planning.plan,
     profiling.profile,
 ):
     app.command()(command)

@@ -47,6 +47,7 @@ class Service:
 
     Attributes:
         machine: Its clock.
+        model: Resolves budgets and keeps accounts.
         left: Requests that have left, in that order.
         on_leave: Called after each of them.
     """
@@ -58,7 +59,7 @@ class Service:
         self.machine = Machine(costs.cores)
         self._loop, self._client = self.machine.thread(), self.machine.thread()
         self._executor = VirtualExecutor(known.logits, times, costs, self.machine, self._loop)
-        self._model = LoadedModel(manifest, self._executor)
+        self.model = LoadedModel(manifest, self._executor)
         self._rules, self._costs = rules, costs
         self._way_back = Estimate()
         self._arrivals: dict[Ticket, Arrival] = {}
@@ -89,7 +90,7 @@ class Service:
     def run(self) -> Outcome:
         """Live through everything that is planned, ``close`` included."""
         self._worker.run()
-        flops = self._model.span_flops
+        flops = self.model.span_flops
         executed = sum(launch.images * flops(launch.span) for launch in self._executor.launches)
         return Outcome(self.left, self._executor.launches, executed, self._sending_s, *self._shares)
 
@@ -100,9 +101,9 @@ class Service:
             return
         self._in_flight += 1
         now_s, due_s = self.machine.now_s, self.machine.now_s + self._rules.objective_s
-        plan = self._model.plan(arrival.budget, arrival.limit, arrival.deadline_ms is None)
-        ticket = Ticket(self._model, plan, image_of(arrival.row), now_s, None, due_s=due_s)
-        ticket.ledger = self._model.ledger(plan)
+        plan = self.model.plan(arrival.budget, arrival.limit, arrival.deadline_ms is None)
+        ticket = Ticket(self.model, plan, image_of(arrival.row), now_s, None, due_s=due_s)
+        ticket.ledger = self.model.ledger(plan)
         self._arrivals[ticket] = arrival
         if arrival.deadline_ms is not None:
             self._limit(ticket, now_s - self._costs.receive_s + arrival.deadline_ms / 1000)
