@@ -20,6 +20,7 @@ from service.cli import (
     planning,
     profiling,
     pruning,
+    scheduling,
     serving,
     training,
 )
@@ -46,6 +47,7 @@ for command in (
     benching.bench,
     planning.plan,
     profiling.profile,
+    scheduling.schedule,
 ):
     app.command()(command)
 app.command("import")(importing.import_model)

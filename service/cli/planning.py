@@ -203,7 +203,7 @@ def _show(rows: Sequence[Sized], measured: Measured) -> None:
     """A line for each budget and load."""
     costs = measured.costs
     title = (
-        f"{measured.times.model}, {measured.times.machine}; Python: a request {costs.request_s * 1e6:.0f} µs, "
+        f"{measured.times.model}, {measured.times.machine}; Python: request {costs.request_s * 1e6:.0f} µs, "
         f"a launch {costs.launch_s * 1e6:.0f}, each image in it {costs.image_s * 1e6:.0f}"
     )
     table = Table(title=title, box=SIMPLE, pad_edge=False, collapse_padding=True)

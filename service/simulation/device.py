@@ -13,6 +13,7 @@ from torch import Tensor
 from model_store.nets.staged import Features, Span
 from service.engine.brownout import Brownout
 from service.engine.decide import Delivery
+from service.engine.executors import Executor
 from service.engine.queue import SpanQueues
 from service.engine.scheduler import Pick, most_urgent
 from service.engine.ticket import Image
@@ -45,19 +46,22 @@ def image_of(row: int) -> Image:
     return np.array(row, dtype=np.int64)  # nobody here looks at pixels
 
 
-class VirtualExecutor:
+class VirtualExecutor(Executor):
     """Answers from known logits, after as long as a launch takes.
 
     Its features are the rows' numbers, int64 (B,).
     """
-
-    device = "virtual"
 
     def __init__(self, logits: Tensor, times: Times, costs: Costs, machine: Machine, python: Thread) -> None:
         """Know ``logits`` float32 (K, N, num_classes); what follows a launch is done by ``python``."""
         self._logits, self._times, self._costs, self._machine = logits, times, costs, machine
         self.thread, self._python = machine.thread(costs.threads), python
         self.launches: list[LaunchRecord] = []
+
+    @property
+    def device(self) -> str:
+        """``virtual``."""
+        return "virtual"
 
     def prepare(self, span: Span) -> None:
         """There is nothing to compile."""

@@ -11,7 +11,7 @@ from service.engine.decide import Delivery
 from service.engine.loaded import LoadedModel
 from service.engine.queue import SpanQueues
 from service.engine.scheduler import Pick, most_urgent
-from service.engine.ticket import Prediction, Ticket
+from service.engine.ticket import LaunchError, Prediction, Ticket
 from service.engine.times import Estimate
 from service.simulation.costs import Costs
 from service.simulation.device import Times, VirtualExecutor, VirtualWorker, image_of
@@ -125,6 +125,8 @@ class Service:
 
     def _hand_over(self, delivery: Delivery) -> None:
         for ticket, outcome in delivery:
+            if isinstance(outcome, LaunchError):
+                raise outcome  # a fault of the simulation; as a result it would look like load
             if ticket in self._arrivals:
                 self._leave(ticket, outcome if isinstance(outcome, Prediction) else None)
 

@@ -77,3 +77,12 @@ def scaled(arrivals: Sequence[Arrival], rate: float) -> list[Arrival]:
         arrival.model_copy(update={"arrival_s": (arrival.arrival_s - first_s) * factor})
         for arrival in arrivals
     ]
+
+
+def reshuffled(arrivals: Sequence[Arrival], seed: int) -> list[Arrival]:
+    """The same moments with what is asked in another order: another day of the same users."""
+    asked = random.Random(seed).sample(arrivals, len(arrivals))
+    return [
+        other.model_copy(update={"arrival_s": arrival.arrival_s})
+        for arrival, other in zip(arrivals, asked, strict=True)
+    ]
