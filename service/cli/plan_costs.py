@@ -18,7 +18,14 @@ from loadtest.images import Picture
 from loadtest.metrics_page import read_page
 from model_store.nets.staged import Span
 from service.engine.loaded import LoadedModel
-from service.profiling.span_times import BATCHES, Launcher, SpanTimes, measure_spans, random_images
+from service.profiling.span_times import (
+    BATCHES,
+    Launcher,
+    SpanTimes,
+    measure_spans,
+    parse_span,
+    random_images,
+)
 from service.settings import Settings
 from service.simulation.costs import Costs
 
@@ -95,7 +102,7 @@ def costs_of(busy: Busy, times: SpanTimes, launch_s: float, image_s: float, mach
     spent_s = 0.0
     for stage, launches in busy.launches.items():
         if stage in times.spans and launches:
-            span, images = _span(stage), busy.images[stage]
+            span, images = parse_span(stage), busy.images[stage]
             size = images / launches
             low, high = times.seconds(span, int(size)), times.seconds(span, int(size) + 1)
             spent_s += launches * (low + (size - int(size)) * (high - low)) * times.threads
@@ -110,11 +117,6 @@ def costs_of(busy: Busy, times: SpanTimes, launch_s: float, image_s: float, mach
         cores=machine_cores,
         threads=times.threads,
     )
-
-
-def _span(stage: str) -> Span:
-    first, _, last = stage.partition("-")
-    return Span(int(first) - 1, int(last or first) - 1)
 
 
 def _after_launches(model: LoadedModel, first: Span) -> tuple[float, float]:
