@@ -136,7 +136,6 @@ class Service:
         self._respond(
             self._arrivals.pop(ticket), "expired" if answer is None else "answered", answer, decided_s
         )
-        self._in_flight -= 1
 
     def _too_late(self, ticket: Ticket) -> bool:
         """Whether the deadline has struck: how long the answer was in hand says nothing of the way back."""
@@ -150,6 +149,7 @@ class Service:
         decided_s: float | None = None,
     ) -> None:
         def written() -> None:
+            self._in_flight -= status != "refused"
             if decided_s is not None:
                 self._way_back.note(self.machine.now_s - decided_s, self.machine.now_s)
             self._client.do(self._costs.client_s / 2, read)
@@ -171,7 +171,7 @@ def open_loop(service: Service, arrivals: Sequence[Arrival]) -> Outcome:
 
 
 def closed_loop(service: Service, asked: Sequence[Arrival], connections: int) -> Outcome:
-    """``connections`` users who send ``asked`` one after the other: the capacity."""
+    """``connections`` users, fewer than there are requests, send ``asked`` in turn: the capacity."""
     waiting = iter(asked)
 
     def send_next() -> None:
