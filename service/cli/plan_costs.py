@@ -59,9 +59,9 @@ def cores() -> int:
 def measure_times(
     model: LoadedModel, settings: Settings, budgets: Sequence[float | None], rounds: int = ROUNDS
 ) -> SpanTimes:
-    """Launches of the spans that ``budgets`` use."""
+    """Launches of the spans that ``budgets`` use, and of all others that are served."""
     plans = [model.plan(budget, None, True) for budget in budgets]
-    spans = list(dict.fromkeys(span for plan in plans for span in plan.spans()))
+    spans = list(dict.fromkeys([*(span for plan in plans for span in plan.spans()), *model.served_spans()]))
     threads = settings.threads or max(1, cores() - 1)
     sizes = [*(size for size in BATCHES if size < settings.max_batch), settings.max_batch]
     return measure_spans(model, spans, sizes, rounds, threads=threads)

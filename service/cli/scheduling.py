@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
+from model_store.policy import make_plan
 from model_store.store import EMBEDDED, Artifact
 from service.cli.options import (
     DataOption,
@@ -23,6 +25,8 @@ from service.cli.options import (
 
 if TYPE_CHECKING:
     from service.simulation.known import KnownImages
+    from service.simulation.measured import Measured
+    from service.simulation.traffic import Arrival
 
 
 def schedule(
@@ -66,6 +70,7 @@ def schedule(
         images = _known(artifact, data, known)
         if max(arrival.row for arrival in arrivals) >= len(images):
             raise Failure(f"--trace: {trace} asks for more rows than the {len(images)} held-out ones")
+        _check_spans(artifact, arrivals, measured)
         torch.set_num_threads(1)  # what is computed from here on is tiny
         result = sweep(
             artifact.manifest,
@@ -81,6 +86,16 @@ def schedule(
     command = shlex.join(["exitramp", *sys.argv[1:]])
     (out / "schedule.md").write_text(to_markdown(result, command, "schedule.png"))
     sys.stderr.write(f"{len(result.rows)} lines are in {out}/schedule.md, .json and .png\n")
+
+
+def _check_spans(artifact: Artifact, arrivals: Sequence[Arrival], measured: Measured) -> None:
+    """Find out now, not after minutes, that the launch times of a span are missing."""
+    manifest = artifact.manifest
+    asked = {(arrival.budget, arrival.limit) for arrival in arrivals}
+    plans = [make_plan(manifest.policy, manifest.stages, *one) for one in asked]
+    missing = {str(span) for plan in plans for span in plan.spans()} - set(measured.times.spans)
+    if missing:
+        raise Failure(f"--times lacks the stages {', '.join(sorted(missing))} of the trace")
 
 
 def _known(artifact: Artifact, data: str, kept: Path | None) -> KnownImages:
