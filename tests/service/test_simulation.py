@@ -165,12 +165,15 @@ def test_whoever_comes_when_all_permits_are_taken_is_refused(small_store: SmallS
 
 
 def test_a_deadline_gets_the_answer_in_hand_or_none(small_store: SmallStore) -> None:
-    arrivals = [Arrival(arrival_s=0, row=0, deadline_ms=2.5), Arrival(arrival_s=0.1, row=0, deadline_ms=0.5)]
+    asked = ((0.0, 2.5), (0.1, 0.5), (0.2, 40.0))
+    arrivals = [Arrival(arrival_s=time_s, row=0, deadline_ms=limit_ms) for time_s, limit_ms in asked]
     outcome = open_loop(service(small_store, sure_from(3), IDEAL), arrivals)
-    in_hand, none = outcome.served
-    assert (in_hand.status, in_hand.exit) == ("answered", 2) and in_hand.met
+    in_hand, none, full = outcome.served
+    assert (in_hand.status, in_hand.exit) == ("answered", 2)
+    assert in_hand.seconds == pytest.approx(2.5 * MS)  # a launch is under way when the deadline strikes
     assert (none.status, none.exit, none.met) == ("expired", 0, False)
-    assert outcome.met == 0.5
+    assert none.seconds == pytest.approx(0.5 * MS)
+    assert (full.status, full.exit, full.met) == ("answered", 4, True)
 
 
 def test_a_closed_loop_sends_when_an_answer_is_there(small_store: SmallStore) -> None:
