@@ -179,7 +179,7 @@ class Sender:
 class Sends(Protocol):
     """Whoever sends requests of its own choice."""
 
-    async def send(self, run: Run, due_s: float) -> None:
+    async def send(self, run: Run, due_s: float) -> object:
         """Send one and enter what became of it; it was due at ``due_s`` of ``time.perf_counter``."""
 
 
@@ -212,7 +212,7 @@ async def closed_loop(sender: Sends, connections: int, seconds: float) -> Run:
 async def open_loop(sender: Sends, rate: float, seconds: float, chance: random.Random) -> Run:
     """Poisson arrivals: ``rate`` requests a second on average, whether or not earlier ones were answered."""
     run = Run()
-    tasks: set[asyncio.Task[Sample]] = set()
+    tasks: set[asyncio.Task[object]] = set()
     async with run.window(seconds) as end_s:
         due_s = end_s - seconds
         while due_s < end_s:

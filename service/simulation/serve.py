@@ -34,7 +34,7 @@ class Rules:
         queues: Makes the queues.
     """
 
-    max_batch: int = 32
+    max_batch: int = 16
     max_wait_s: float = 0.001
     max_in_flight: int = 512
     objective_s: float = 0.5
