@@ -156,7 +156,7 @@ class Sender:
         self._headers = {name: value for name, value in headers.items() if value}
         self._headers["Content-Type"] = "application/octet-stream"
 
-    async def send(self, run: Run, due_s: float) -> None:
+    async def send(self, run: Run, due_s: float) -> Sample:
         """Send one picture and enter what became of it."""
         picture = next(self._pictures)
         sample = Sample(due_s, picture=picture)
@@ -173,12 +173,13 @@ class Sender:
             if answer.status == 200:
                 _enter(sample, body, picture)
         run.samples.append(sample)
+        return sample
 
 
 class Sends(Protocol):
     """Whoever sends requests of its own choice."""
 
-    async def send(self, run: Run, due_s: float) -> None:
+    async def send(self, run: Run, due_s: float) -> object:
         """Send one and enter what became of it; it was due at ``due_s`` of ``time.perf_counter``."""
 
 
@@ -211,7 +212,7 @@ async def closed_loop(sender: Sends, connections: int, seconds: float) -> Run:
 async def open_loop(sender: Sends, rate: float, seconds: float, chance: random.Random) -> Run:
     """Poisson arrivals: ``rate`` requests a second on average, whether or not earlier ones were answered."""
     run = Run()
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[object]] = set()
     async with run.window(seconds) as end_s:
         due_s = end_s - seconds
         while due_s < end_s:

@@ -72,6 +72,11 @@ class PolicySegment(BaseModel, frozen=True, extra="forbid"):
         lower, upper, way = self._around(mean_flops)
         return lower.accuracy + way * (upper.accuracy - lower.accuracy)
 
+    def shares_at(self, mean_flops: float) -> tuple[float, ...]:
+        """Share of the images that leave at each exit for a mean, interpolated likewise."""
+        lower, upper, way = self._around(mean_flops)
+        return tuple(a + way * (b - a) for a, b in zip(lower.shares, upper.shares, strict=True))
+
     def _around(self, mean_flops: float) -> tuple[PolicyEntry, PolicyEntry, float]:
         """The entries below and above a mean, and how far between them it is, 0..1."""
         above = bisect_right(self.costs, mean_flops)

@@ -37,6 +37,7 @@ FORBIDDEN = [
     ("service.engine.queue", ("torch", "time", "threading", "asyncio")),
     ("service.engine.scheduler", ("torch", "time", "threading", "asyncio")),
     ("service.engine.group", ("torch", "time", "threading", "asyncio")),
+    ("service.simulation", ("fastapi", "starlette", "service.routes", "service.app", "time", "asyncio")),
     ("service.routes", ("torch", "openvino", "service.app")),
 ]
 

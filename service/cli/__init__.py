@@ -17,8 +17,10 @@ from service.cli import (
     evaluation,
     importing,
     latency,
+    planning,
     profiling,
     pruning,
+    scheduling,
     serving,
     training,
 )
@@ -43,7 +45,9 @@ for command in (
     comparing.compare,
     latency.latency,
     benching.bench,
+    planning.plan,
     profiling.profile,
+    scheduling.schedule,
 ):
     app.command()(command)
 app.command("import")(importing.import_model)

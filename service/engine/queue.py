@@ -53,7 +53,7 @@ Heap = list[tuple[float, int, Entry]]
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """Who waits for one span.
 
     Attributes:
@@ -71,6 +71,7 @@ class _Waiting:
     turn: bool = False
 
     def __len__(self) -> int:
+        """Tickets."""
         return len(self.hard) + len(self.soft) + len(self.better)
 
     def heap(self, ticket: Ticket) -> Heap:
@@ -104,21 +105,30 @@ class SpanQueues:
 
     Source: Liu et al. 1991, "Algorithms for scheduling imprecise computations": what must be done comes
     before what only makes a result better.
+
+    Attributes:
+        waiting_kind: Makes a queue.
     """
+
+    waiting_kind = Waiting
 
     def __init__(self) -> None:
         """Start empty."""
-        self._queues: dict[SpanKey, _Waiting] = {}
+        self._queues: dict[SpanKey, Waiting] = {}
         self._order = count()
 
     def __len__(self) -> int:
         """Tickets waiting, all spans together."""
         return sum(map(len, self._queues.values()))
 
+    def key_of(self, entry: Entry) -> SpanKey:
+        """Which queue an entry belongs to: who has the same key may go together."""
+        return span_of(entry.ticket)
+
     def put(self, entry: Entry, now_s: float) -> None:
         """Enter the queue of the ticket's next span."""
         entry.ticket.enqueued_s = now_s
-        waiting = self._queues.setdefault(span_of(entry.ticket), _Waiting())
+        waiting = self._queues.setdefault(self.key_of(entry), self.waiting_kind())
         heap = waiting.heap(entry.ticket)
         heappush(heap, (entry.ticket.due_s, next(self._order), entry))
         # What only makes an answer better went on because this launch fits its deadline: no time for company.

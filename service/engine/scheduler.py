@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -23,16 +23,35 @@ class WaitUntil:
     time_s: float | None
 
 
+Pick = Callable[[Sequence[SpanView], Sequence[SpanView]], SpanView]
+"""Of the due spans (deepest first, at least one) and all that wait (shallowest first), the one to launch."""
+
+
+def most_urgent(due: Sequence[SpanView], waiting: Sequence[SpanView]) -> SpanView:
+    """The span whose tickets need their answers first; of those in equal need, the deepest.
+
+    Its tickets hold memory and are closest to an answer. What only makes answers better never goes before
+    somebody without one, who then does not wait for company either.
+    """
+    first = min(due, key=lambda view: view.due_s)
+    if first.due_s == inf:
+        return min((view for view in waiting if view.due_s < inf), key=lambda view: view.due_s, default=first)
+    return first
+
+
 def choose(
-    views: Sequence[SpanView], *, now_s: float, max_batch: int, max_wait_s: float, arriving: int = 1
+    views: Sequence[SpanView],
+    *,
+    now_s: float,
+    max_batch: int,
+    max_wait_s: float,
+    arriving: int = 1,
+    pick: Pick = most_urgent,
 ) -> Launch | WaitUntil:
     """Decide what the idle device does.
 
     A span is due when its batch is full, when its oldest ticket has waited ``max_wait_s`` (the window opens
-    at the first arrival), or when nobody is on the way who could join it. Of several due spans the one goes
-    first whose tickets need their answers first; of those in equal need, the deepest: its tickets hold memory
-    and are closest to an answer. What only makes answers better never goes before somebody without one, who
-    then does not wait for company either.
+    at the first arrival), or when nobody is on the way who could join it.
 
     Args:
         views: Queues that are not empty, shallowest first.
@@ -40,6 +59,7 @@ def choose(
         max_batch: Tickets that one launch takes.
         max_wait_s: Longest wait for company, seconds.
         arriving: Requests admitted but not yet queued (being received or decoded).
+        pick: Which of several due spans goes first.
     """
     due: list[SpanView] = []
     wake_at: list[float] = []
@@ -50,7 +70,4 @@ def choose(
         wake_at.append(full_s)
     if not due:
         return WaitUntil(min(wake_at, default=None))
-    first = min(due, key=lambda view: view.due_s)
-    if first.due_s == inf:
-        first = min((view for view in views if view.due_s < inf), key=lambda view: view.due_s, default=first)
-    return Launch(first.key)
+    return Launch(pick(due, views).key)

@@ -15,7 +15,7 @@ from service.engine.batch import gather, rows
 from service.engine.brownout import Brownout
 from service.engine.decide import Delivery, decide
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
-from service.engine.scheduler import WaitUntil, choose
+from service.engine.scheduler import Pick, WaitUntil, choose, most_urgent
 from service.engine.ticket import Expired, Launch, LaunchError, Passed, Prediction, Ticket
 from service.engine.times import LaunchTimes
 from service.engine.watch import DriftWatch
@@ -44,6 +44,7 @@ class Worker:
         max_wait_s: float,
         arriving: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
+        pick: Pick = most_urgent,
     ) -> None:
         """Prepare; ``start`` begins.
 
@@ -56,11 +57,12 @@ class Worker:
             max_wait_s: Longest wait of a lone image for company, seconds.
             arriving: How many requests are admitted but not yet submitted.
             clock: Monotonic seconds.
+            pick: Which of several due spans goes first.
         """
         self._metrics, self._brownout, self._watch = metrics, brownout, watch
         self._hand_over = hand_over
         self._max_batch, self._max_wait_s = max_batch, max_wait_s
-        self._arriving, self._clock = arriving, clock
+        self._arriving, self._clock, self._pick = arriving, clock, pick
         self._queues = SpanQueues()
         self._background = SpanQueues()
         self._wake = threading.Condition()
@@ -123,6 +125,7 @@ class Worker:
                     max_batch=self._max_batch,
                     max_wait_s=self._max_wait_s,
                     arriving=self._arriving(),
+                    pick=self._pick,
                 )
                 if not isinstance(decision, WaitUntil):
                     break
