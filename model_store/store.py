@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 
+from model_store import EMBEDDED as EMBEDDED
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 from model_store.policy import Policy
@@ -37,9 +38,6 @@ __all__ = [
 ]
 
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-
-EMBEDDED = Path(__file__).parent / "artifacts"
-"""Root of the models that come with the package."""
 
 
 @dataclass(frozen=True)

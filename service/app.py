@@ -12,7 +12,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect
 
 from service import VERSION
 from service.direct import Direct, Failed
@@ -20,13 +19,12 @@ from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    ServiceError,
 )
+from service.failures import answer_error, expected_failures
 from service.limits import BodyLimit
-from service.observe import REQUEST_ID, Observed
-from service.problems import problem
+from service.metrics import Metrics
+from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
-from service.routes.answer import ClientLeft
 from service.routes.playground import playground
 from service.settings import Settings
 from service.state import Service
@@ -34,12 +32,17 @@ from service.state import Service
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lambda _: None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    on_failure: Callable[[Exception], None] = lambda _: None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> FastAPI:
     """Make the application; models are loaded in the background once it starts.
 
     Args:
         settings: All settings.
         on_failure: Called on the event loop if the models cannot be loaded; the server should then end.
+        on_ready: Called on the event loop once they are.
 
     Raises:
         KeysFileError: The keys file cannot be used.
@@ -48,7 +51,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = app.state.loading = asyncio.create_task(_load(service, on_failure))
+        loading = app.state.loading = asyncio.create_task(_load(service, on_failure, on_ready))
         yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
@@ -68,7 +71,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     app.include_router(playground(settings))
-    failures = _handle_errors(app)
+    failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,
         "/classify/stream": stream.stream,
@@ -84,56 +87,42 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     return app
 
 
-async def _load(service: Service, on_failure: Callable[[Exception], None]) -> None:
+async def _load(
+    service: Service, on_failure: Callable[[Exception], None], on_ready: Callable[[], None]
+) -> None:
     try:
         await service.load()
         logger.info("ready", extra={"models": list(service.loaded()[0].models)})
+        on_ready()
     except asyncio.CancelledError:
         raise
     except Exception as error:
         on_failure(error)
 
 
-def _handle_errors(app: FastAPI) -> dict[type[Exception], Failed]:
+def _handle_errors(app: FastAPI, metrics: Metrics) -> dict[type[Exception], Failed]:
     """Turn every failure into problem+json, below /v2 into the protocol's own errors.
 
     Returns:
         What routes raise on purpose, and what is made of it.
     """
 
-    def answer(request: Request, error: ServiceError) -> Response:
-        return problem(error, request.scope.get(REQUEST_ID), request.scope["path"])
-
-    async def on_service_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ServiceError)
-        probed = request.method == "GET" and error.status == 503  # probes are no rejected requests
-        if error.status in (401, 429, 503) and not probed:
-            request.app.state.service.metrics.rejected.labels(error.code).inc()
-        return answer(request, error)
-
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return answer(request, NotFound(f"nothing is at {request.url.path}"))
+            return answer_error(request, NotFound(f"nothing is at {request.url.path}"))
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "").split(", ")
-            return answer(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
-        return answer(request, InvalidRequest(str(error.detail)))
-
-    async def on_client_left(request: Request, _: Exception) -> Response:
-        service: Service = request.app.state.service
-        service.metrics.cancelled.inc()
-        return Response(status_code=499)  # nobody reads it; the metrics do
+            return answer_error(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
+        return answer_error(request, InvalidRequest(str(error.detail)))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return answer(request, _told(error))
+        return answer_error(request, _told(error))
 
     failures: dict[type[Exception], Failed] = {
-        ServiceError: on_service_error,
+        **expected_failures(metrics),
         HTTPException: on_http_exception,
-        ClientLeft: on_client_left,
-        ClientDisconnect: on_client_left,  # while it was sending
         RequestValidationError: on_invalid,
     }
     for kind, handler in failures.items():

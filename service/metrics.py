@@ -50,12 +50,48 @@ REASONS = ("unauthorized", "quota_exhausted", "overloaded", "not_ready", "draini
 """Why requests are refused: the codes of such errors."""
 
 
-class Metrics:
+class RequestMetrics:
+    """What the process that reads a request can say of it.
+
+    Attributes:
+        registry: Where they are.
+    """
+
+    def __init__(self) -> None:
+        """Create them, empty, in a registry of their own."""
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "exitramp_requests_total", "Answered requests.", ["route", "code"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "exitramp_request_seconds",
+            "Time from a request's headers to its answer.",
+            ["route"],
+            buckets=LATENCY_S,
+            registry=registry,
+        )
+        self.decode_seconds = Histogram(
+            "exitramp_decode_seconds", "Time to decode one image.", buckets=SHORT_S, registry=registry
+        )
+        self.rejected = Counter(
+            "exitramp_rejected_total",
+            "Requests refused for lack of room or rights.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in REASONS:
+            self.rejected.labels(reason)  # from zero on: rates miss the increase that makes a series appear
+        self.cancelled = Counter(
+            "exitramp_cancelled_total", "Requests whose client left before the answer.", registry=registry
+        )
+
+
+class Metrics(RequestMetrics):
     """The service's metrics. Not a singleton: every application has its own registry."""
 
     def __init__(self) -> None:
         """Create all metrics, empty."""
-        self.registry = CollectorRegistry()
+        super().__init__()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -75,35 +111,11 @@ class Metrics:
 
     def _requests(self) -> None:
         registry = self.registry
-        self.requests = Counter(
-            "exitramp_requests_total", "Answered requests.", ["route", "code"], registry=registry
-        )
-        self.request_seconds = Histogram(
-            "exitramp_request_seconds",
-            "Time from a request's headers to its answer.",
-            ["route"],
-            buckets=LATENCY_S,
-            registry=registry,
-        )
-        self.decode_seconds = Histogram(
-            "exitramp_decode_seconds", "Time to decode one image.", buckets=SHORT_S, registry=registry
-        )
         self.in_flight = Gauge(
             "exitramp_in_flight", "Requests admitted and not yet answered.", registry=registry
         )
-        self.rejected = Counter(
-            "exitramp_rejected_total",
-            "Requests refused for lack of room or rights.",
-            ["reason"],
-            registry=registry,
-        )
-        for reason in REASONS:
-            self.rejected.labels(reason)  # from zero on: rates miss the increase that makes a series appear
         self.in_flight_limit = Gauge(
             "exitramp_in_flight_limit", "Requests that may be in flight; more are refused.", registry=registry
-        )
-        self.cancelled = Counter(
-            "exitramp_cancelled_total", "Requests whose client left before the answer.", registry=registry
         )
         self.quota_store_up = Gauge(
             "exitramp_quota_store_up",

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InternalError
 from service.headers import valid_request_id
-from service.metrics import Metrics
+from service.metrics import RequestMetrics
 from service.problems import problem
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Observed:
     def __init__(
         self,
         app: ASGIApp,
-        metrics: Metrics,
+        metrics: RequestMetrics,
         paths: Collection[str] = (),
         tracing: Tracing | None = None,
     ) -> None:

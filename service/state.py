@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from model_store.preprocess import ImageLimits
 from service import VERSION
+from service.decoding import Decoder
 from service.engine.engine import Engine
 from service.engine.gpu import show_memory
 from service.errors import Draining, Forbidden, NotReady, Unauthorized
@@ -39,16 +40,16 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics_page = self.metrics.page  # replicas behind one address give the page of them all
-        self.image_limits = ImageLimits(max_bytes=settings.max_body_bytes)
         self.quota_store = _quota_store(settings, self.metrics)
         open_bucket = open_local if self.quota_store is None else self.quota_store.open
         self.keys = None if settings.keys_file is None else KeyRing.load(settings.keys_file, open_bucket)
         self.draining = False
-        self.decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self.decoder = Decoder(settings, self.metrics.decode_seconds)
         self.drawers = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.drawing = 0  # explanations that wait for their picture, on the event loop alone
         self.lifecycle = Lifecycle(settings, self.metrics)
         self.tracing = _tracing(settings)
+        self.arriving: Callable[[], int] = lambda: 0  # requests that other processes receive
         self._engine: Engine | None = None
 
     async def load(self) -> None:
@@ -69,9 +70,14 @@ class Service:
             objective_s=self.settings.latency_objective_s,
             brownout=self.settings.brownout,
             recheck_share=self.settings.recheck_share,
+            arriving=lambda: self.arriving(),
         )
         engine.start()
         self._engine = engine
+
+    def drain(self) -> None:
+        """Refuse new requests from now on."""
+        self.draining = True
 
     async def close(self) -> None:
         """Answer what is queued and free threads and connections."""
@@ -79,8 +85,8 @@ class Service:
             await self._engine.stop()
         if self.quota_store is not None:
             await self.quota_store.close()
-        for pool in (self.decoders, self.drawers):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.decoder.close()
+        self.drawers.shutdown(wait=False, cancel_futures=True)
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 

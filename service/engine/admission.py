@@ -66,7 +66,7 @@ class Admission:
         """
         self.arriving = self.in_flight = 0
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
-        self._brownout, self._metrics = brownout, metrics
+        self._brownout = brownout
         metrics.in_flight_limit.set(max_in_flight)
         self._rate = AnswerRate(time.monotonic())
         self._floor_since_s: float | None = None
@@ -84,14 +84,12 @@ class Admission:
         """
         self._check_room(patient, time.monotonic())
         self.in_flight += 1
-        self._metrics.in_flight.set(self.in_flight)
         permit = Permit(self)
         try:
             yield permit
         finally:
             permit.submitted()
             self.in_flight -= 1
-            self._metrics.in_flight.set(self.in_flight)
 
     def answered(self, waited_s: float) -> None:
         """Count an answer that waited for ``waited_s`` seconds until the event loop took notice of it."""

@@ -35,6 +35,7 @@ class Engine:
         objective_s: float = 1.0,
         brownout: bool = False,
         recheck_share: float = 0.0,
+        arriving: Callable[[], int] = lambda: 0,
     ) -> None:
         """Prepare; ``start`` must be called on the event loop that submits.
 
@@ -46,11 +47,13 @@ class Engine:
             objective_s: Time in which a request without a deadline should be answered, seconds.
             brownout: Whether load shrinks the budgets of requests that name none.
             recheck_share: Share of early leavers that go on to the last exit when there is time.
+            arriving: How many requests other processes are receiving for it.
         """
         self.brownout = Brownout(objective_s, brownout)
         # Asked for at each scrape: between requests it fades by itself.
         metrics.brownout.set_function(lambda: self.brownout.strength(time.monotonic()))
         self.admission = Admission(max_in_flight, max_batch, objective_s, self.brownout, metrics)
+        metrics.in_flight.set_function(lambda: self.admission.in_flight + arriving())
         self.way_back = Estimate()  # from an exit's decision to the written answer
         self._objective_s = objective_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +64,7 @@ class Engine:
             self._hand_over,
             max_batch=max_batch,
             max_wait_s=max_wait_s,
-            arriving=lambda: self.admission.arriving,
+            arriving=lambda: self.admission.arriving + arriving(),
         )
 
     def start(self) -> None:
@@ -133,7 +136,8 @@ class Engine:
             ticket.trail = trail
         if model.shadow is not None and len(tickets) == 1 and deadline_s is None and not degraded:
             (live,) = tickets
-            live.shadow = model.shadow.ticket(images[0], *asked, live=lambda: live.answer)
+            # Its turn comes after the answer, and then the place of a front's image is another's.
+            live.shadow = model.shadow.ticket(images[0].copy(), *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
         return Submission(tickets, deadline_s, self.way_back, self.admission.answered)

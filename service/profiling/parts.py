@@ -26,8 +26,8 @@ from service.engine.ticket import Image, Prediction
 from service.headers import parse_headers
 from service.metrics import Metrics
 from service.profiling.span_times import Launcher
-from service.routes.answer import Answered
-from service.routes.classify import entry, summary
+from service.rendering import entry
+from service.routes.answered import Answered
 from service.settings import Settings
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -136,8 +136,8 @@ def json_body(model: LoadedModel, prediction: Prediction, raw: RawHeaders, round
     answered = Answered(model, budget, [], [prediction], prediction.flops, seconds)
 
     def build() -> bytes:
-        predictions = [entry(model, outcome) for outcome in answered.outcomes]
-        return orjson.dumps({**summary(answered), "predictions": predictions})
+        predictions = [entry(answered.card, outcome) for outcome in answered.outcomes]
+        return orjson.dumps({**answered.summary(), "predictions": predictions})
 
     return timed("JSON", build, rounds)
 

@@ -4,65 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from model_store.policy import Plan
+from service.deadlines import in_time
 from service.engine.admission import NoPermit
 from service.engine.engine import Engine
 from service.engine.loaded import LoadedModel
 from service.engine.submission import Submission
 from service.engine.ticket import Expired, Outcome, Prediction
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
+from service.failures import ClientLeft as ClientLeft
 from service.family import Choice
-from service.headers import Budget, parse_headers
+from service.headers import Budget, RequestHeaders, parse_headers
 from service.observe import TRACE
 from service.registry import Registry
+from service.routes.answered import Answered
 from service.routes.billing import Told, most_flops, paid, undone_if_unanswered
 from service.routes.bodies import Asked, Decoded, Source, image_files
 from service.routes.traces import trace_answered, trace_decoded
 from service.state import Service, service_of
 
+if TYPE_CHECKING:
+    from service.tracing import RequestTrace
 
-class ClientLeft(Exception):
-    """The client closed the connection before its answer was ready."""
 
-
-@dataclass(frozen=True)
-class Answered:
-    """What became of a request's images.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, in whichever process its request was read.
 
     Attributes:
-        model: That answered.
-        budget: As the request gave it.
-        decoded: Pixels or error of each image sent.
-        outcomes: Prediction or error of each image sent.
-        flops: Charged for all.
-        seconds: Time to decode, longest queue and compute time, and total, by name.
+        service: That is asked.
+        headers: Of the request.
+        started_s: When it came, monotonic seconds: the same clock in all processes.
+        left: Called once the images are there; what it returns is done when nobody waits any more.
+        trace: Of the request, if it is traced.
     """
 
-    model: LoadedModel
-    budget: Budget
-    decoded: Decoded
-    outcomes: list[Prediction | ServiceError]
-    flops: int
-    seconds: dict[str, float]
-
-    @property
-    def only(self) -> Prediction:
-        """The prediction of a single image.
-
-        Raises:
-            ServiceError: The image has none.
-        """
-        (outcome,) = self.outcomes
-        if isinstance(outcome, Prediction):
-            return outcome
-        raise outcome
+    service: Service
+    headers: RequestHeaders
+    started_s: float
+    left: Callable[[], Awaitable[object]]
+    trace: RequestTrace | None = None
 
 
 async def answer(
@@ -82,33 +70,54 @@ async def answer(
         ClientLeft: Nobody waits any more.
     """
     started_s = time.monotonic()
-    service, trace = service_of(request), request.scope.get(TRACE)
-    headers = parse_headers(request.scope["headers"])
+    service, headers = service_of(request), parse_headers(request.scope["headers"])
+    # Once the body has been read, the next message is the client's leaving.
+    caller = Caller(service, headers, started_s, request.receive, request.scope.get(TRACE))
+    return await classified(caller, lambda: source(request, headers, service), passing)
+
+
+async def classified(
+    caller: Caller,
+    source: Callable[[], Awaitable[Asked]],
+    passing: Callable[[LoadedModel, Prediction], None] | None = None,
+) -> Answered:
+    """The same for a request that need not be one of this process.
+
+    Args:
+        caller: Who asks.
+        source: Finds out what is asked for; whatever it or its images raise is raised here.
+        passing: As for ``answer``.
+
+    Raises:
+        ServiceError: The request as a whole cannot be answered.
+        ClientLeft: Nobody waits any more.
+    """
+    service, headers, started_s, trace = caller.service, caller.headers, caller.started_s, caller.trace
     client = service.authenticate(headers.api_key)
     registry, engine = service.loaded()
     try:
         with engine.admit(patient=headers.budget.deadline_ms is None) as permit:
-            asked = await source(request, headers, service)
+            asked = await source()
             budget = asked.budget
             choice = _choice(registry, engine, asked, streams=passing is not None)
             model, plan = choice.model, choice.plan
             with undone_if_unanswered(choice) as bill:
-                async with _in_time(started_s, budget.deadline_ms):
+                async with in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
                 decode_s = time.monotonic() - started_s
                 trace_decoded(trace, choice, budget, started_s, len(decoded))
                 told = Told(passing)
-                in_time = None if budget.deadline_ms is None else _in_time(started_s, budget.deadline_ms)
-                async with paid(client, most_flops(plan, decoded), bill, in_time):
+                until = None if budget.deadline_ms is None else in_time(started_s, budget.deadline_ms)
+                async with paid(client, most_flops(plan, decoded), bill, until):
                     submit = partial(
                         engine.submit,
                         permit=permit,
                         passing=told.passing,
                         whole=asked.whole,
-                        trail=trace and trace.trail,
+                        trail=None if trace is None else trace.trail,
                     )
                     try:
-                        outcomes = await _outcomes(request, submit, choice, decoded, budget, started_s)
+                        outcomes = await _outcomes(caller, submit, choice, decoded, budget)
                     except ClientLeft:
                         bill += told.flops[-1:]
                         raise
@@ -145,43 +154,24 @@ def _seconds(predictions: list[Prediction], decode_s: float, total_s: float) -> 
     }
 
 
-@asynccontextmanager
-async def _in_time(started_s: float, deadline_ms: float | None) -> AsyncIterator[None]:
-    """Give up when the deadline strikes.
-
-    Raises:
-        DeadlineExceeded: It has.
-    """
-    left_s = None if deadline_ms is None else started_s + deadline_ms / 1000 - time.monotonic()
-    try:
-        async with asyncio.timeout(left_s):
-            yield
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            f"the deadline of {deadline_ms:g} ms passed before the image was decoded and paid for"
-        ) from error
-
-
 async def _outcomes(
-    request: Request,
+    caller: Caller,
     submit: Callable[..., Submission],
     choice: Choice,
     decoded: Decoded,
     budget: Budget,
-    started_s: float,
 ) -> list[Prediction | ServiceError]:
     """One entry per image sent, in order."""
     images = [image for image in decoded if not isinstance(image, ServiceError)]
     if not images:
         return [error for error in decoded if isinstance(error, ServiceError)]
-    deadline_s = None if budget.deadline_ms is None else started_s + budget.deadline_ms / 1000
+    deadline_s = None if budget.deadline_ms is None else caller.started_s + budget.deadline_ms / 1000
     # A policy on trial has a default budget of its own.
     asked = (budget.mean and choice.mean, budget.limit)
     submission = submit(
         choice.model, images, choice.plan, deadline_s=deadline_s, asked=asked, degraded=choice.degraded
     )
-    # The body has been read, so the next message is the client's leaving.
-    watch = asyncio.ensure_future(request.receive())
+    watch = asyncio.ensure_future(caller.left())
     watch.add_done_callback(lambda _: submission.cancel())
     try:
         answers = iter([_known(outcome, budget) for outcome in await submission.outcomes()])
@@ -219,12 +209,3 @@ def _observe(
     metrics.flops.labels(name, "charged").inc(spent)
     # What cannot be spent is not counted: one budget of 1T would hide what a thousand others overspend.
     metrics.budget_flops.labels(name).inc(min(plan.allowed, model.full_flops) * len(predictions))
-
-
-def spent_headers(answered: Answered) -> dict[str, str]:
-    """``X-FLOPs``, ``Server-Timing`` and, for a single image, ``X-Exit``."""
-    timing = ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in answered.seconds.items())
-    headers = {"X-FLOPs": str(answered.flops), "Server-Timing": timing}
-    if len(answered.outcomes) == 1:
-        headers["X-Exit"] = str(answered.only.exit)
-    return headers

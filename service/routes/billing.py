@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 
 from model_store.policy import Plan
 from service.engine.loaded import LoadedModel
@@ -35,13 +41,12 @@ def undone_if_unanswered(choice: Choice) -> Iterator[list[int]]:
             choice.undo()
 
 
-@asynccontextmanager
-async def paid(
+def paid(
     client: Client | None,
     most: float,
     bill: Sequence[int],
     in_time: AbstractAsyncContextManager[None] | None = None,
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None]:
     """Reserve ``most`` FLOPs from the client's quota; however it ends, only what is on the bill is charged.
 
     Args:
@@ -54,16 +59,22 @@ async def paid(
         QuotaExhausted: There is not so much left.
     """
     if client is None or client.bucket is None:
-        yield
-        return
+        return nullcontext()
+    return _paid(client.bucket, most, bill, in_time)
+
+
+@asynccontextmanager
+async def _paid(
+    bucket: Bucket, most: float, bill: Sequence[int], in_time: AbstractAsyncContextManager[None] | None
+) -> AsyncIterator[None]:
     if in_time is None:
-        reservation = await client.bucket.reserve(most, time.monotonic())
+        reservation = await bucket.reserve(most, time.monotonic())
     else:
-        reservation = await _reserved(client.bucket, most, in_time)
+        reservation = await _reserved(bucket, most, in_time)
     try:
         yield
     finally:
-        await client.bucket.settle(reservation, sum(bill), time.monotonic())
+        await bucket.settle(reservation, sum(bill), time.monotonic())
 
 
 async def _reserved(bucket: Bucket, most: float, in_time: AbstractAsyncContextManager[None]) -> Reservation:

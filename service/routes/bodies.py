@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,19 +11,15 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from model_store.preprocess import ImageError, ImageLimits, ImageTooLarge, InputSpec, decode
+from model_store.preprocess import InputSpec
+from service.decoding import refuse_compressed
 from service.engine.ticket import Image
-from service.errors import InvalidRequest, ServiceError, UnsupportedMediaType, from_image_error
+from service.errors import InvalidRequest, ServiceError
 from service.headers import Budget, RequestHeaders
 from service.state import Service
 
 MAX_IMAGES = 64
 """Images in one request."""
-
-SMALL = ImageLimits(
-    max_pixels=2**16, max_jpeg_pixels=2**16, max_webp_pixels=2**16, max_lossless_webp_pixels=2**16
-)
-"""What may be decoded on the event loop: a small file can hold a large image."""
 
 Decoded = list[Image | ServiceError]
 """One entry per image sent, in order: pixels, or why there are none."""
@@ -74,18 +68,6 @@ one_image: Source = partial(image_files, max_images=1)
 """The same for routes that take a single image."""
 
 
-def refuse_compressed(headers: RequestHeaders) -> None:
-    """Let plain bodies pass: unpacking would multiply what a small request can cost.
-
-    Raises:
-        UnsupportedMediaType: The body is compressed.
-    """
-    if headers.content_encoding not in ("", "identity"):
-        raise UnsupportedMediaType(
-            f"bodies compressed with {headers.content_encoding[:64]!r} are not accepted; send the plain one"
-        )
-
-
 async def _read_images(
     request: Request, headers: RequestHeaders, service: Service, max_images: int, spec: InputSpec
 ) -> Decoded:
@@ -98,28 +80,13 @@ async def _read_images(
     """
     refuse_compressed(headers)
     if headers.media_type != "multipart/form-data":
-        return [await decoded(await request.body(), service, spec)]
+        return [await service.decoder.decoded(await request.body(), spec)]
     async with _form(request) as form:
         files = [_image_part(name, part) for name, part in form.multi_items()]
         if not 1 <= len(files) <= max_images:
             allowed = "exactly one" if max_images == 1 else f"1 to {max_images}"
             raise InvalidRequest(f"{len(files)} parts named image; a request holds {allowed}")
-        return [await decoded(await file.read(), service, spec) for file in files]
-
-
-async def decoded(data: bytes, service: Service, spec: InputSpec) -> Image | ServiceError:
-    """An image file as pixels: decoded inline where a thread hop would cost more, else in a thread."""
-    started_s = time.perf_counter()
-    try:
-        if len(data) <= service.settings.inline_decode_bytes:
-            with suppress(ImageTooLarge):
-                return decode(data, spec, SMALL)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(service.decoders, decode, data, spec, service.image_limits)
-    except ImageError as error:
-        return from_image_error(error)
-    finally:
-        service.metrics.decode_seconds.observe(time.perf_counter() - started_s)
+        return [await service.decoder.decoded(await file.read(), spec) for file in files]
 
 
 @asynccontextmanager

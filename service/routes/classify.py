@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.engine.loaded import LoadedModel
-from service.engine.ticket import Prediction
-from service.errors import ServiceError
-from service.routes.answer import Answered, answer, spent_headers
+from service.rendering import entry
+from service.routes.answer import answer
 from service.routes.documents import CLASSIFY
 
 router = APIRouter(tags=["classification"])
@@ -24,49 +20,8 @@ async def classify(request: Request) -> Response:
     ``X-FLOP-Limit``, and the answer comes within ``X-Deadline-Ms``. One FLOP is one multiply-add.
     """
     answered = await answer(request)
-    headers = spent_headers(answered)  # first: the error of a single image is the whole answer
-    predictions = [entry(answered.model, outcome) for outcome in answered.outcomes]
-    body = {**summary(answered), "predictions": predictions}
+    headers = answered.headers()  # first: the error of a single image is the whole answer
+    card = answered.card
+    predictions = [entry(card, outcome) for outcome in answered.outcomes]
+    body = {**answered.summary(), "predictions": predictions}
     return Response(orjson.dumps(body), media_type="application/json", headers=headers)
-
-
-def summary(answered: Answered) -> dict[str, Any]:
-    """All of an answer but its predictions; the shape of ``schemas.ClassifyBody``."""
-    model, budget = answered.model, answered.budget
-    return {
-        "model": model.name,
-        "version": model.manifest.version,
-        "policy": model.policy.id,
-        "task": model.manifest.task,
-        "budget": {
-            "mean": plain_number(budget.mean),
-            "limit": plain_number(budget.limit),
-            "deadline_ms": plain_number(budget.deadline_ms),
-        },
-        "flops": answered.flops,
-        "timing_ms": {name: round(value * 1000, 3) for name, value in answered.seconds.items()},
-    }
-
-
-def entry(model: LoadedModel, outcome: Prediction | ServiceError) -> dict[str, Any]:
-    """One element of ``predictions``; the shape of ``schemas.PredictionBody`` or ``FailedImage``."""
-    if not isinstance(outcome, Prediction):
-        return {"error": {"code": outcome.code, "detail": outcome.detail}}
-    labels = model.manifest.classes
-    top = [
-        {"label": labels[index], "index": index, "probability": probability}
-        for index, probability in zip(outcome.classes, outcome.probabilities, strict=True)
-    ]
-    return {
-        **top[0],
-        "top": top,
-        "exit": outcome.exit,
-        "exits": len(model.stages),
-        "flops": outcome.flops,
-        "degraded": outcome.degraded,
-    }
-
-
-def plain_number(value: float | None) -> float | int | None:
-    """A whole number without its fraction, as it was sent."""
-    return int(value) if value is not None and value.is_integer() else value

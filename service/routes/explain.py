@@ -12,7 +12,7 @@ from model_store.store import Store
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Image
 from service.errors import NotExplainable, Overloaded
-from service.routes.answer import answer, spent_headers
+from service.routes.answer import answer
 from service.routes.bodies import one_image
 from service.routes.documents import EXPLAIN
 from service.state import Service, service_of
@@ -42,7 +42,7 @@ async def explain(request: Request) -> Response:
 
 async def _explained(request: Request, service: Service) -> Response:
     answered = await answer(request, one_image)
-    headers = spent_headers(answered)
+    headers = answered.headers()
     prediction, image = answered.only, answered.decoded[0]
     assert isinstance(image, np.ndarray)
     store, loop = Store(service.settings.model_store), asyncio.get_running_loop()

@@ -16,9 +16,10 @@ from service.engine.loaded import LoadedModel
 from service.engine.ticket import Prediction
 from service.errors import InternalError, ServiceError
 from service.problems import problem_members
-from service.routes.answer import Answered, ClientLeft, answer
+from service.rendering import entry
+from service.routes.answer import ClientLeft, answer
+from service.routes.answered import Answered, card_of
 from service.routes.bodies import one_image
-from service.routes.classify import entry, summary
 from service.routes.documents import STREAM
 from service.state import service_of
 
@@ -92,14 +93,15 @@ async def _events(
     said = 0
     try:
         while following is not None:
-            said = following[1].exit
-            yield _event("prediction", {**entry(*following), "elapsed_ms": _ms(started_s)})
+            model, prediction = following
+            said = prediction.exit
+            yield _event("prediction", {**entry(card_of(model), prediction), "elapsed_ms": _ms(started_s)})
             following = await _next(passed, answering)
         answered = answering.result()
         if answered.only.exit > said:  # at a deadline it may be what has been said already
-            last = entry(answered.model, answered.only)
+            last = entry(answered.card, answered.only)
             yield _event("prediction", {**last, "elapsed_ms": _ms(started_s)})
-        yield _event("done", summary(answered))
+        yield _event("done", answered.summary())
     except ClientLeft:
         left()
     except Exception as error:

@@ -14,7 +14,7 @@ import numpy as np
 from model_store.preprocess import InputSpec
 from service.engine.ticket import Image
 from service.errors import InvalidRequest, ServiceError
-from service.routes.bodies import Decoded, decoded
+from service.routes.bodies import Decoded
 from service.routes.v2.wire import InferRequest, shown, unpack_bytes
 from service.state import Service
 
@@ -33,7 +33,7 @@ async def images_of(request: InferRequest, service: Service, spec: InputSpec) ->
     if prod(request.shape) <= service.settings.inline_decode_bytes:
         return pixels(request, spec)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(service.decoders, pixels, request, spec)
+    return await loop.run_in_executor(service.decoder.threads, pixels, request, spec)
 
 
 def pixels(request: InferRequest, spec: InputSpec) -> Decoded:
@@ -87,7 +87,7 @@ async def _decoded_files(request: InferRequest, service: Service, spec: InputSpe
     """The first file that is no image ends it: the protocol has no error for a single one of several."""
     images: list[Image | ServiceError] = []
     for i, file in enumerate(files(request)):
-        image = await decoded(file, service, spec)
+        image = await service.decoder.decoded(file, spec)
         if isinstance(image, ServiceError):
             raise image if request.images == 1 else InvalidRequest(f"image[{i}]: {image.detail}")
         images.append(image)

@@ -8,10 +8,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.decoding import refuse_compressed
 from service.errors import InvalidHeader
 from service.headers import RequestHeaders, quoted
 from service.routes.answer import answer
-from service.routes.bodies import Asked, refuse_compressed
+from service.routes.bodies import Asked
 from service.routes.documents import CLASSIFY
 from service.routes.v2.budgets import merged
 from service.routes.v2.errors import ProtocolError

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from service.engine.ticket import Prediction
 from service.errors import DeadlineExceeded
-from service.routes.answer import Answered, spent_headers
-from service.routes.classify import plain_number
+from service.rendering import plain_number
+from service.routes.answered import Answered
 from service.routes.v2.tensors import EXIT, FLOPS, LABEL, PROBABILITIES
 from service.routes.v2.wire import InferRequest, Wanted, pack_bytes
 
@@ -62,7 +62,7 @@ def response(answered: Answered, request: InferRequest) -> Response:
     if request.id is not None:
         head["id"] = request.id
     body = {**head, "parameters": _parameters(answered, predictions), "outputs": described}
-    text, headers = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), spent_headers(answered)
+    text, headers = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), answered.headers()
     if not behind:
         return Response(text, media_type="application/json", headers=headers)
     headers[JSON_BYTES] = str(len(text))

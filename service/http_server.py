@@ -1,0 +1,124 @@
+"""Uvicorn as every process of the service runs it: guarded connections, asleep when idle, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Literal
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that wait to be accepted, at most."""
+
+KEEP_ALIVE_S = 75
+"""How long a client's connection may be idle, seconds."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server that sleeps when idle, and tells the application when it begins to drain."""
+
+    def __init__(self, config: uvicorn.Config, on_draining: Callable[[], None]) -> None:
+        """Serve the application of ``config``; ``on_draining`` makes it refuse new work."""
+        super().__init__(config)
+        self._on_draining = on_draining
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop wakes ten times a second, ours never."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        if not self.should_exit:  # a signal may have come before
+            await self._ended.wait()
+
+    def end(self) -> None:
+        """Shut down; callable from a signal handler."""
+        self.should_exit = True
+        if self._ended is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def drain(self) -> None:
+        """Refuse new work at once and finish open requests."""
+        self._on_draining()
+        self.end()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM or SIGINT: drain; a second SIGINT cuts open requests off.
+
+        Unlike uvicorn's, the signal is not raised again afterwards, so that a clean end has exit code 0.
+        """
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        logger.info("draining", extra={"signal": signal.Signals(sig).name})
+        self.drain()
+
+
+def configure(
+    app: ASGIApp, settings: Settings, keep_alive_s: int = KEEP_ALIVE_S, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Config:
+    """How uvicorn runs ``app``; it listens where it is told when it is run."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="service.protocol:GuardedProtocol",
+        ws="none",
+        lifespan=lifespan,
+        access_log=False,
+        server_header=False,
+        date_header=False,  # see service.observe
+        log_config=None,
+        backlog=BACKLOG,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Listen before anything slow starts: a taken port is one clear line, and who comes early waits.
+
+    Raises:
+        CannotListen: The address cannot be had.
+    """
+    host, port = settings.host, settings.port
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def announce(address: tuple[str, int], settings: Settings) -> None:
+    """Log where clients are taken from now on: the first line of every server's log."""
+    host, port = address
+    logger.info("listening", extra={"url": f"http://{host}:{port}", "models": list(settings.models)})
+
+
+def listen_beside(address: tuple[str, int]) -> socket.socket:
+    """One of several sockets on ``address``, over which the system spreads connections evenly.
+
+    Who shares one socket takes what he can get: of 32 connections one of two processes had 29.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener.bind(address)
+    listener.listen(BACKLOG)
+    return listener
+
+
+class CannotListen(Exception):
+    """The address is taken, or not one of this machine."""
