@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, HttpUrl, RedisDsn, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model_store.store import EMBEDDED
+from model_store import EMBEDDED
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process that is to be started, with ``more`` in it."""
+    return {**os.environ, **more}
+
 
 CACHE = Path("~/.cache/exitramp")
 """Folder of what is made once and found again."""
@@ -23,6 +30,13 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address to listen on. 0.0.0.0 opens the service to the network."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 takes one that the log names.")
+    http_workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes for HTTP and decoding. 1: the process that also owns the device. More pay off "
+        "where one core cannot feed the device; each takes a core under load, and memory of its own.",
+    )
     model_store: Path = Field(
         EMBEDDED, description="Folder of artifacts. Another one replaces the embedded models."
     )

@@ -32,13 +32,16 @@ FORBIDDEN = [
     ("model_store.ledger", ("torch", "time", "threading", "asyncio")),
     (
         "service.engine",
-        ("fastapi", "starlette", "service.routes", "service.app", "service.schemas", "orjson"),
+        (
+            *("fastapi", "starlette", "service.routes", "service.app", "service.schemas", "orjson"),
+            "service.front",
+        ),
     ),
     ("service.engine.queue", ("torch", "time", "threading", "asyncio")),
     ("service.engine.scheduler", ("torch", "time", "threading", "asyncio")),
     ("service.engine.group", ("torch", "time", "threading", "asyncio")),
     ("service.simulation", ("fastapi", "starlette", "service.routes", "service.app", "time", "asyncio")),
-    ("service.routes", ("torch", "openvino", "service.app")),
+    ("service.routes", ("torch", "openvino", "service.app", "service.front")),
 ]
 
 

@@ -12,14 +12,23 @@ from model_store.store import EMBEDDED, Store
 from service.cli.options import Failure, JsonOption, StoreOption, progress, show_json
 
 
-def serve() -> None:
+def serve(
+    http_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for HTTP and decoding, over EXITRAMP_HTTP_WORKERS."),
+    ] = None,
+) -> None:
     """Serve the models. Settings come from EXITRAMP_* environment variables; see the README."""
+    from service.front.launching import become_supervisor
     from service.keys import KeysFileError
     from service.server import serve as run
     from service.settings import Settings
 
     try:
-        problem = run(Settings())
+        settings = Settings() if http_workers is None else Settings(http_workers=http_workers)
+        if settings.http_workers > 1:
+            become_supervisor(settings)
+        problem = run(settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(map(str, first["loc"][:1])).upper()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import exp, expm1
 
@@ -58,15 +58,22 @@ class Admission:
     """
 
     def __init__(
-        self, max_in_flight: int, max_batch: int, objective_s: float, brownout: Brownout, metrics: Metrics
+        self,
+        max_in_flight: int,
+        max_batch: int,
+        objective_s: float,
+        brownout: Brownout,
+        metrics: Metrics,
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """Let ``max_in_flight`` requests in, and fewer where not even ``brownout`` holds the objective.
 
+        Those that other processes are receiving, of which ``elsewhere`` knows, are in, too.
         Never fewer than ``max_batch``: one launch takes them all, so that it is no load that makes them wait.
         """
         self.arriving = self.in_flight = 0
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
-        self._brownout = brownout
+        self._brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
         self._rate = AnswerRate(time.monotonic())
         self._floor_since_s: float | None = None
@@ -103,7 +110,7 @@ class Admission:
         elif self._floor_since_s is None:
             self._floor_since_s = now_s
             self._rate = AnswerRate(now_s)
-        if self.in_flight >= self._max_in_flight:
+        if self.in_flight + self._elsewhere() >= self._max_in_flight:
             drain_s = self._rate.drain_s(self.in_flight, now_s)
             raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
         if self._floor_since_s is None or now_s - self._floor_since_s < SETTLING * self._objective_s:

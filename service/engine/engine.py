@@ -52,7 +52,7 @@ class Engine:
         self.brownout = Brownout(objective_s, brownout)
         # Asked for at each scrape: between requests it fades by itself.
         metrics.brownout.set_function(lambda: self.brownout.strength(time.monotonic()))
-        self.admission = Admission(max_in_flight, max_batch, objective_s, self.brownout, metrics)
+        self.admission = Admission(max_in_flight, max_batch, objective_s, self.brownout, metrics, arriving)
         metrics.in_flight.set_function(lambda: self.admission.in_flight + arriving())
         self.way_back = Estimate()  # from an exit's decision to the written answer
         self._objective_s = objective_s

@@ -19,6 +19,10 @@ START_S = 120
 """Patience with the start of a server on a busy machine, seconds."""
 
 
+WORKERS = os.environ.get("LIVE_HTTP_WORKERS", "1")
+"""With 2 all tests of one server are tests of several processes."""
+
+
 @dataclass
 class Server:
     """A running ``exitramp serve``."""
@@ -43,7 +47,8 @@ class Server:
 def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start a server with ``EXITRAMP_*`` settings (given without the prefix) on a free port."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("EXITRAMP_")}
-    environment |= {"EXITRAMP_PORT": "0", **{f"EXITRAMP_{key}": value for key, value in settings.items()}}
+    environment |= {"EXITRAMP_PORT": "0", "EXITRAMP_HTTP_WORKERS": WORKERS}
+    environment |= {**{f"EXITRAMP_{key}": value for key, value in settings.items()}}
     command = [str(Path(sys.executable).parent / "exitramp"), "serve"]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

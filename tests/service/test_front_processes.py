@@ -1,0 +1,72 @@
+"""How processes of one server find each other, and what they do not bring along."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.front.children import Post
+from service.front.control import Control, Said, control_pair
+from service.front.launching import command, inherited
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("module", ["service.front.worker", "service.front.supervisor"])
+def test_fronts_and_supervisor_need_no_torch(module: str) -> None:
+    code = f"import {module}, sys; print(*[name for name in ('torch', 'openvino') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_a_process_imports_from_where_its_parent_does_and_not_from_the_working_directory(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise SystemExit('a stranger')")
+    code = "import service; print(service.VERSION)"
+    arguments = [*command("service.front.worker")[:-2], "-c", code]
+    assert arguments[1] == "-P"
+    done = subprocess.run(arguments, cwd=tmp_path, env=inherited(), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+async def test_words_and_descriptors_come_one_by_one_and_then_the_end() -> None:
+    ours, theirs = map(Control, control_pair())
+    heard: list[tuple[Said, bytes]] = []
+    ended = asyncio.Event()
+
+    def hear(said: Said, descriptors: list[int]) -> None:
+        text = b""
+        for descriptor in descriptors:
+            text += os.read(descriptor, 10)
+            os.close(descriptor)
+        heard.append((said, text))
+
+    theirs.listen(hear, ended.set)
+    reading, writing = os.pipe()
+    os.write(writing, b"mine")
+    ours.say({"first": 1}, (reading,))
+    os.close(reading)
+    os.close(writing)
+    ours.say({"settings": Settings().model_dump_json()})
+    ours.close()
+    await ended.wait()
+    assert heard[0] == ({"first": 1}, b"mine")
+    assert Settings.model_validate_json(heard[1][0]["settings"]) == Settings()
+
+
+async def test_nobody_minds_words_to_who_has_ended() -> None:
+    ours, theirs = map(Control, control_pair())
+    theirs.close()
+    ours.say({"anybody": "there"})
+    assert ours.hear() == (None, [])
+    ours.close()
+
+
+def test_an_empty_post_needs_no_end() -> None:
+    Post("engine", "service.front.engine_process").kill()
