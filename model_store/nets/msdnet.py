@@ -173,6 +173,7 @@ def msdnet(
         growth,
         activation,
         stem=FirstLayer(channels, scales, activation, large_input),
-        layer=lambda base, factors, live: DenseLayer(base, growth, factors, live, activation),
+        layer=lambda base, factors, live, _: DenseLayer(base, growth, factors, live, activation),
         head=lambda coarsest: Head(coarsest, coarsest if large_input else 128, num_classes, activation),
+        reads_dropped=True,
     )

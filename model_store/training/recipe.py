@@ -63,7 +63,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         0.0, ge=0, le=1, description="Weight of the last exit's probabilities as target of the earlier exits."
     )
     teacher: str | None = Field(
-        None, description="Recipe whose finished run's probabilities are the target of all exits."
+        None,
+        description="Whose probabilities are the target of all exits: a recipe's finished run, or an "
+        "artifact, NAME@VERSION.",
     )
     teacher_weight: float = Field(0.0, ge=0, le=1, description="Weight of the teacher's target.")
     teacher_once: bool = Field(

@@ -73,7 +73,7 @@ def prune(
     try:
         pruned, arguments = _pruned(artifact, share, unstructured)
         recipe = fine_tuning(manifest, arguments, epochs, keep_zeros=unstructured, teacher=teacher)
-        taught_by = teacher_of(recipe, runs)
+        taught_by = teacher_of(recipe, store, runs)
         split = load_split(data)  # last: it takes longest
         run = Run(
             recipe,

@@ -28,8 +28,6 @@ def named_recipe(name: str, epochs: int | None = None) -> Recipe:
 def start_of(recipe: Recipe, store: Path, runs: Path) -> StagedNet | None:
     """What ``recipe`` starts from: ImageNet weights, a finished run among ``runs``, or an artifact.
 
-    An artifact, NAME@VERSION, is looked for in ``store``, then among the embedded ones.
-
     Raises:
         ValueError: There are no ImageNet weights for it, or no finished run.
         StoreError: There is no such artifact.
@@ -37,28 +35,29 @@ def start_of(recipe: Recipe, store: Path, runs: Path) -> StagedNet | None:
     """
     from model_store.training.start import IMAGENET, imagenet_net
 
-    if recipe.start is None:
-        return None
     if recipe.start == IMAGENET:
         return imagenet_net(recipe)
-    if "@" not in recipe.start:
-        return _finished_run(recipe.start, runs)
-    try:
-        return load_artifact(store, recipe.start).net
-    except ArtifactNotFound:
-        return load_artifact(EMBEDDED, recipe.start).net
+    return None if recipe.start is None else _trained(recipe.start, store, runs)
 
 
-def teacher_of(recipe: Recipe, runs: Path) -> StagedNet | None:
-    """The teacher of ``recipe`` from its finished run among ``runs``, if it has one.
+def teacher_of(recipe: Recipe, store: Path, runs: Path) -> StagedNet | None:
+    """The teacher of ``recipe``, if it has one: a finished run among ``runs``, or an artifact.
 
     Raises:
         ValueError: That run is not there or not finished.
+        StoreError: There is no such artifact.
+        Failure: A name without a version is no recipe.
     """
-    return None if recipe.teacher is None else _finished_run(recipe.teacher, runs)
+    return None if recipe.teacher is None else _trained(recipe.teacher, store, runs)
 
 
-def _finished_run(name: str, runs: Path) -> StagedNet:
+def _trained(name: str, store: Path, runs: Path) -> StagedNet:
+    """The artifact NAME@VERSION of ``store`` or else of the embedded ones, or a recipe's finished run."""
     from model_store.training.checkpoint import load_average
 
-    return load_average(named_recipe(name), runs / name)
+    if "@" not in name:
+        return load_average(named_recipe(name), runs / name)
+    try:
+        return load_artifact(store, name).net
+    except ArtifactNotFound:
+        return load_artifact(EMBEDDED, name).net

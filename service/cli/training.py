@@ -89,7 +89,7 @@ def _prepare(
             seed=seed,
             compile_net=compile_net,
             start=start_of(recipe, store, runs),
-            teacher=teacher_of(recipe, runs),
+            teacher=teacher_of(recipe, store, runs),
         )
     except ValueError as error:
         raise Failure(str(error)) from error
@@ -150,7 +150,7 @@ def _feasible(
     names, teacher = tuple(only or MEANS), None
     try:
         if any(map(needs_teacher, names)):
-            teacher = teacher_of(base, runs)
+            teacher = teacher_of(base, EMBEDDED, runs)
     except ValueError as error:
         if only:
             raise Failure(str(error)) from error

@@ -40,6 +40,13 @@ def finish(recipe: Recipe, folder: Path, epoch: int) -> torch.nn.Module:
     return net
 
 
+def test_an_artifact_teaches(small_store: SmallStore, tmp_path: Path) -> None:
+    recipe = BASE.changed(teacher="small@1", teacher_weight=0.5)
+    net = teacher_of(recipe, small_store.root, tmp_path)
+    assert net is not None
+    torch.testing.assert_close(net.state_dict(), small_store.artifact.net.state_dict())
+
+
 def test_a_recipe_starts_from_an_artifact_of_the_store_or_an_embedded_one(
     small_store: SmallStore, tmp_path: Path
 ) -> None:
@@ -57,13 +64,13 @@ def test_a_finished_run_is_a_start_or_a_teacher(find: str, short: Recipe, tmp_pa
     if find == "start":
         net = start_of(BASE.changed(start="short"), tmp_path, tmp_path)
     else:
-        net = teacher_of(BASE.changed(teacher="short", teacher_weight=0.5), tmp_path)
+        net = teacher_of(BASE.changed(teacher="short", teacher_weight=0.5), tmp_path, tmp_path)
     assert net is not None
     torch.testing.assert_close(net.state_dict(), trained.state_dict())
 
 
 def test_neither_start_nor_teacher_unless_the_recipe_names_them(tmp_path: Path) -> None:
-    assert start_of(BASE, tmp_path, tmp_path) is None and teacher_of(BASE, tmp_path) is None
+    assert start_of(BASE, tmp_path, tmp_path) is None and teacher_of(BASE, tmp_path, tmp_path) is None
 
 
 def test_what_is_not_there_is_named(short: Recipe, small_store: SmallStore, tmp_path: Path) -> None:
