@@ -70,6 +70,7 @@ def test_help_names_every_command() -> None:
         "import",
         "compare",
         "latency",
+        "frontier",
         "bench",
     ):
         assert re.search(rf"^│ {command} ", shown, re.MULTILINE), command

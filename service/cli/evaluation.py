@@ -91,7 +91,7 @@ def evaluate(
             manifest.stages,
             manifest.policy,
             rows,
-            budgets or _default_budgets(artifact),
+            budgets or default_budgets(artifact),
             limits=limits or _direct(artifact),
             baselines=_baselines(calibration),
             on_rows=lambda i, n: show("rows", i, n),
@@ -165,7 +165,7 @@ def _direct(artifact: Artifact) -> list[float]:
     return [float(flops) for flops in direct_flops(artifact.manifest.stages)]
 
 
-def _default_budgets(artifact: Artifact) -> list[float]:
+def default_budgets(artifact: Artifact) -> list[float]:
     """The cheapest exit's cost, round budgets to just beyond the policy's curve, the published ones."""
     from model_store.training.evaluate import even_budgets
     from model_store.training.published import BUDGETS

@@ -144,3 +144,17 @@ def test_images_of_other_classes_and_budgets_below_the_cheapest_exit_are_refused
     Image.new("RGB", (32, 32)).save(lonely / "test" / "cat" / "0.png")
     other = CliRunner().invoke(app, [*command, "--data", str(lonely)])
     assert "1 classes, but small knows 10" in refused(other)
+
+
+def test_the_frontier_sets_accuracy_beside_time_for_each_model(
+    exitramp: CommandLine, small_store: SmallStore, tmp_path: Path
+) -> None:
+    figure = tmp_path / "frontier.png"
+    command = ("frontier", "small", "small@1", "--store", str(small_store.root), "--executor", "torch")
+    quick = ("--batch", "2", "--batch", "4", "--rounds", "2")
+    told = exitramp(*command, *quick, "--plot", str(figure))
+    assert told.exit_code == 0 and told.stdout.count("exit 4") == 2 and figure.exists()
+    result = json.loads(exitramp(*command, *quick, "--part", "check", "--json").stdout)
+    assert [row["gain"] for row in result["paired"]] == [0.0] * 4 and result["batches"] == [2, 4]
+    assert all(len(point["milliseconds"]) == 2 for point in result["models"][0]["budgets"])
+    assert "--batch must be 1 to 40" in refused(exitramp(*command, "--batch", "41"))
