@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from model_store.training.data import Rows
     from model_store.training.frontier import Contestant, Frontier
     from service.cli.options import OnProgress
+    from service.engine.executors import Executor
 
 
 def frontier(
@@ -33,7 +34,7 @@ def frontier(
     data: DataOption,
     store: StoreOption = EMBEDDED,
     part: Annotated[str, typer.Option(help="test, or check for the budget-check rows.")] = "test",
-    batch: Annotated[list[int] | None, typer.Option(help="Images a launch; repeatable. [1, 8, 32]")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images a launch; repeatable. [1, 8, 16]")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Launches behind each median, in turns.")] = 40,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads per launch.")] = 1,
     executor: Annotated[
@@ -51,21 +52,27 @@ def frontier(
         from model_store.training.data import load, load_split
         from model_store.training.frontier import frontier as measure
         from model_store.training.frontier_plot import save_frontier
-    batches = tuple(batch or (1, 8, 32))
+    batches = tuple(batch or (1, 8, 16))
+    from service.loading import make_executor
+
     artifacts = [load_artifact(store, model) for model in models]
     rows = load(data, "test") if part == "test" else load_split(data).budget_check
     if {artifact.manifest.classes for artifact in artifacts} != {tuple(rows.classes)}:
         raise Failure(f"{data}: other classes than those of {', '.join(models)}")
     if min(batches) < 1 or max(batches) > len(rows):
         raise Failure(f"--batch must be 1 to {len(rows)}, the rows that there are")
+    runners = [make_executor(artifact, executor, max(batches), threads) for artifact in artifacts]
     with progress() as show:
-        contestants = [_contestant(artifact, rows, executor, threads, show) for artifact in artifacts]
+        contestants = [
+            _contestant(artifact, rows, runner, show)
+            for artifact, runner in zip(artifacts, runners, strict=True)
+        ]
         result = measure(
             contestants,
             rows.images[: max(batches)],
             batches,
             rounds,
-            device=str(getattr(contestants[0].runner, "device", executor)),
+            device=runners[0].device,
             threads=threads,
             report=lambda done, total: show("timing", done, total),
         )
@@ -77,15 +84,13 @@ def frontier(
         _show(result)
 
 
-def _contestant(artifact: Artifact, rows: Rows, executor: str, threads: int, show: OnProgress) -> Contestant:
+def _contestant(artifact: Artifact, rows: Rows, runner: Executor, show: OnProgress) -> Contestant:
     """The artifact, evaluated on ``rows`` with the executor that is timed."""
     from model_store.training.evaluate import evaluate
     from model_store.training.frontier import Contestant
     from model_store.training.scores import collect_path
-    from service.loading import make_executor
 
     manifest = artifact.manifest
-    runner = make_executor(artifact, executor, threads)
     name = f"{manifest.name}@{manifest.version}"
     result = evaluate(
         runner,
@@ -97,7 +102,10 @@ def _contestant(artifact: Artifact, rows: Rows, executor: str, threads: int, sho
         model=name,
     )
     scores = collect_path(runner, range(len(manifest.stages)), rows)
-    return Contestant(runner, manifest.stages, manifest.policy, result, scores)
+    contestant = Contestant(runner, manifest.stages, manifest.policy, result, scores)
+    for span in contestant.spans():
+        runner.prepare(span, often=True)
+    return contestant
 
 
 def _show(result: Frontier) -> None:
