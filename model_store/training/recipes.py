@@ -141,8 +141,8 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     # Taught by the network that it starts from: what one without a better teacher can do.
     "cifar10-fusion-fast": _taught(
-        10, _CIFAR10, "cifar10-fusion@3", "cifar10-fusion@3", epochs=2, rate=0.01, arguments=_FAST
-    ).changed(warmup_epochs=0.25),
+        10, _CIFAR10, "cifar10-fusion@3", "cifar10-fusion@3", epochs=22, rate=0.01, arguments=_FAST
+    ),
     # The same for all and from nothing, to compare them.
     "cifar10-fusion-control": _staged("fusion", 10, _CIFAR10, epochs=6, small_epochs=4, small_px=24, **_CPU),
     "cifar10-fusion-fast-control": _staged(
