@@ -42,6 +42,9 @@ class Times:
     def seconds(self, span: Span, images: int) -> float:
         return (1 + 0.5 * (images - 1)) * MS
 
+    def images_run(self, span: Span, images: int) -> int:
+        return images
+
 
 def known(rows: int = ROWS) -> KnownImages:
     """Logits whose confidences spread over 0..1 and rise with depth."""
