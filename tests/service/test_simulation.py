@@ -46,6 +46,13 @@ class Times:
         return images
 
 
+class Padded(Times):
+    """Launches of four images, or more."""
+
+    def images_run(self, span: Span, images: int) -> int:
+        return max(images, 4)
+
+
 def known(rows: int = ROWS) -> KnownImages:
     """Logits whose confidences spread over 0..1 and rise with depth."""
     drawn = torch.Generator().manual_seed(0)
@@ -131,6 +138,13 @@ def test_images_one_after_the_other_leave_where_the_offline_replay_says(small_st
     assert [one.flops for one in outcome.served] == expected.flops.tolist()
     assert [one.index for one in outcome.served] == expected.classes.tolist()
     assert outcome.executed_over_charged == pytest.approx(1.0)
+
+
+def test_what_fills_up_a_batch_is_executed_and_not_charged(small_store: SmallStore) -> None:
+    simulated = Service(small_store.artifact.manifest, sure_from(0), Padded(), IDEAL, Rules())
+    outcome = open_loop(simulated, [Arrival(arrival_s=0, row=0), Arrival(arrival_s=1, row=0)])
+    assert [launch.images for launch in outcome.launches] == [1, 1]
+    assert outcome.executed_over_charged == pytest.approx(4.0)
 
 
 def test_the_device_never_rests_while_somebody_waits(small_store: SmallStore) -> None:
