@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7a5195", "#b8860b")
 
-HEAD = ("load", "offered /s", "answered /s", "p50 ms", "p99 ms (range)", "deadlines met % (range)")
+HEAD: tuple[str, ...] = (
+    "load",
+    "offered /s",
+    "answered /s",
+    "p50 ms",
+    "p99 ms (range)",
+    "deadlines met % (range)",
+)
 HEAD += ("no answer %", "images a launch, by span", "executed/charged")
 
 
