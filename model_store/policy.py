@@ -31,12 +31,8 @@ class PolicyEntry(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     mean_flops: float = Field(gt=0, description="Mean FLOPs per image on the held-out rows.")
     accuracy: float = Field(ge=0, le=1, description="Share of the budget-check rows answered correctly.")
-    thresholds: tuple[float, ...] = Field(
-        description="Confidence from which an image leaves, one per consulted exit but the last."
-    )
-    shares: tuple[float, ...] = Field(
-        description="Share of the held-out rows that leave at each consulted exit."
-    )
+    thresholds: tuple[float, ...] = Field(description="Confidence to leave with, at each exit but the last.")
+    shares: tuple[float, ...] = Field(description="Share of the held-out rows that leave at each exit.")
 
 
 class PolicySegment(BaseModel, frozen=True, extra="forbid"):

@@ -17,9 +17,9 @@ from loadtest.generator import Sender, closed_loop, open_session
 from loadtest.images import Picture
 from loadtest.metrics_page import read_page
 from model_store.nets.staged import Span
+from service.engine.executors import batch_sizes
 from service.engine.loaded import LoadedModel
 from service.profiling.span_times import (
-    BATCHES,
     Launcher,
     SpanTimes,
     measure_spans,
@@ -63,8 +63,7 @@ def measure_times(
     plans = [model.plan(budget, None, True) for budget in budgets]
     spans = list(dict.fromkeys([*(span for plan in plans for span in plan.spans()), *model.served_spans()]))
     threads = settings.threads or max(1, cores() - 1)
-    sizes = [*(size for size in BATCHES if size < settings.max_batch), settings.max_batch]
-    return measure_spans(model, spans, sizes, rounds, threads=threads)
+    return measure_spans(model, spans, batch_sizes(settings.max_batch), rounds, threads=threads)
 
 
 def measure_costs(

@@ -101,11 +101,12 @@ def _check_spans(artifact: Artifact, arrivals: Sequence[Arrival], measured: Meas
 def _known(artifact: Artifact, data: str, kept: Path | None) -> KnownImages:
     """From the file, or computed, and then kept there."""
     from model_store.training.data import load_split
+    from model_store.training.scores import BATCH
     from service.engine.loaded import LoadedModel
     from service.loading import make_executor
     from service.simulation.known import KnownImages
 
-    model = LoadedModel(artifact.manifest, make_executor(artifact, "auto", threads=0))
+    model = LoadedModel(artifact.manifest, make_executor(artifact, "auto", BATCH))
     if kept is not None and kept.exists():
         try:
             found = KnownImages.read(kept)

@@ -50,12 +50,13 @@ class SpanTimes(BaseModel, frozen=True, extra="forbid"):
     threads: int = Field(ge=0, description="Processor threads of a launch; 0: all cores but one.")
     machine: str
     rounds: int = Field(ge=1, description="Launches of each span with each number of images.")
+    padded: bool = Field(False, description="Launches are filled up to the next of the measured sizes.")
     spans: dict[str, dict[int, LaunchTime]] = Field(
         description='By span as people see it, "1" or "2-3", then by images in the launch.'
     )
 
     def seconds(self, span: Span, images: int) -> float:
-        """Median time of a launch, by straight lines between the measured batch sizes.
+        """Median time of a launch, by straight lines between the measured sizes where none is filled up.
 
         Beyond the largest the last line goes on; below the smallest a launch takes as long as that one.
 
@@ -64,6 +65,7 @@ class SpanTimes(BaseModel, frozen=True, extra="forbid"):
         """
         launches = self.spans[str(span)]
         sizes = sorted(launches)
+        images = self.images_run(span, images)
         if images <= sizes[0]:
             return launches[sizes[0]].median_s
         if len(sizes) == 1:
@@ -74,6 +76,15 @@ class SpanTimes(BaseModel, frozen=True, extra="forbid"):
         if images == high:  # exact, whatever rounding does to the line
             return after_s
         return before_s + (after_s - before_s) * (images - low) / (high - low)
+
+    def images_run(self, span: Span, images: int) -> int:
+        """Images that a launch of ``images`` computes, those that fill it up included.
+
+        Raises:
+            KeyError: The span was not measured.
+        """
+        sizes = [size for size in self.spans[str(span)] if size >= images]
+        return min(sizes) if self.padded and sizes else images
 
     def write(self, path: Path) -> None:
         """Keep as JSON."""
@@ -179,6 +190,7 @@ def measure_spans(
         threads=threads,
         machine=hardware(),
         rounds=rounds,
+        padded=any(model.executor.images_run(span, size) > size for span in spans for size in (3, 5, 9)),
         spans={str(span): {size: launch_time(seconds[span, size][1:]) for size in batches} for span in spans},
     )
 

@@ -8,13 +8,16 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from model_store.exits import Confidence
 from model_store.nets.staged import Features, Span
 from service.engine.brownout import Brownout
 from service.engine.decide import Delivery
 from service.engine.executors import Executor
 from service.engine.queue import SpanQueues
+from service.engine.reading import read_rows
 from service.engine.scheduler import Pick, most_urgent
 from service.engine.ticket import Image
 from service.engine.watch import DriftWatch
@@ -28,7 +31,11 @@ class Times(Protocol):
     """How long launches take, as ``SpanTimes`` knows it."""
 
     def seconds(self, span: Span, images: int) -> float:
-        """Of one launch on an idle machine."""
+        """Of one launch on an idle machine, filled up as the executor does."""
+        ...
+
+    def images_run(self, span: Span, images: int) -> int:
+        """Images that a launch of ``images`` computes, see ``Executor.images_run``."""
         ...
 
 
@@ -42,14 +49,14 @@ class LaunchRecord(NamedTuple):
 
 
 def image_of(row: int) -> Image:
-    """Stands for row ``row`` of the known images."""
-    return np.array(row, dtype=np.int64)  # nobody here looks at pixels
+    """Stands for row ``row`` of the known images: its number, as uint8 (8,)."""
+    return np.array([row], dtype=np.int64).view(np.uint8)  # nobody here looks at pixels
 
 
 class VirtualExecutor(Executor):
     """Answers from known logits, after as long as a launch takes.
 
-    Its features are the rows' numbers, int64 (B,).
+    Its features are those of ``image_of``, uint8 (B, 8).
     """
 
     def __init__(self, logits: Tensor, times: Times, costs: Costs, machine: Machine, python: Thread) -> None:
@@ -63,17 +70,25 @@ class VirtualExecutor(Executor):
         """``virtual``."""
         return "virtual"
 
-    def prepare(self, span: Span) -> None:
+    def prepare(self, span: Span, often: bool = False) -> None:
         """There is nothing to compile."""
 
     def run(self, span: Span, features: Features) -> tuple[Features, Tensor]:
         """See ``Executor.run``; time goes by meanwhile."""
-        (rows,) = features
+        rows = torch.from_numpy(features[0].numpy().view(np.int64)[:, 0])
         started_s, costs = self._machine.now_s, self._costs
         self._work(self.thread, self._times.seconds(span, len(rows)))
         self._work(self._python, costs.launch_s + costs.image_s * len(rows))
         self.launches.append(LaunchRecord(span, len(rows), started_s, self._machine.now_s))
         return features, self._logits[span.last, rows]
+
+    def read(self, logits: Tensor, measure: Confidence, temperature: float, whole: bool) -> Tensor:
+        """See ``Executor.read``."""
+        return torch.from_numpy(read_rows(logits.numpy(), measure, temperature, whole))
+
+    def images_run(self, span: Span, images: int) -> int:
+        """As on the device that was measured."""
+        return self._times.images_run(span, images)
 
     def _work(self, thread: Thread, seconds: float) -> None:
         """Have ``thread`` do a job, and come back when it is done."""

@@ -90,8 +90,8 @@ class Service:
     def run(self) -> Outcome:
         """Live through everything that is planned, ``close`` included."""
         self._worker.run()
-        flops = self.model.span_flops
-        executed = sum(launch.images * flops(launch.span) for launch in self._executor.launches)
+        flops, run = self.model.span_flops, self._executor.images_run
+        executed = sum(run(span, images) * flops(span) for span, images, _, _ in self._executor.launches)
         return Outcome(self.left, self._executor.launches, executed, self._sending_s, *self._shares)
 
     def _admit(self, arrival: Arrival) -> None:

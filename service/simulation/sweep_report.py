@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.simulation.sweep import Figures, Sweep
 
@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7a5195", "#b8860b")
 
-HEAD = ("load", "offered /s", "answered /s", "p50 ms", "p99 ms (range)", "deadlines met % (range)")
+HEAD: tuple[str, ...] = (
+    "load",
+    "offered /s",
+    "answered /s",
+    "p50 ms",
+    "p99 ms (range)",
+    "deadlines met % (range)",
+)
 HEAD += ("no answer %", "images a launch, by span", "executed/charged")
 
 
@@ -48,7 +55,7 @@ def draw(sweep: Sweep, path: Path) -> None:
 
 def _lines(latency: Axes, met: Axes, batch: Axes, rows: list[Figures], colour: str) -> None:
     loads = [row.load for row in rows]
-    style = {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.3}
+    style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.3}
     latency.plot(loads, [row.p99_ms for row in rows], label=rows[0].value, **style)
     low, high = ([row.p99_range_ms[end] for row in rows] for end in (0, 1))
     latency.fill_between(loads, low, high, color=colour, alpha=0.12, linewidth=0)

@@ -107,6 +107,12 @@ def test_times_are_on_straight_lines_between_what_was_measured() -> None:
     assert times.seconds(FIRST, 6) == pytest.approx(0.225)
 
 
+def test_a_launch_that_is_filled_up_takes_as_long_as_the_size_that_runs() -> None:
+    times = table(n2=0.1, n4=0.2, n8=0.25).model_copy(update={"padded": True})
+    assert [times.images_run(FIRST, images) for images in (1, 3, 4, 9)] == [2, 4, 4, 9]
+    assert [times.seconds(FIRST, images) for images in (1, 3, 4, 5)] == [0.1, 0.2, 0.2, 0.25]
+
+
 def test_beyond_the_largest_batch_the_last_line_goes_on() -> None:
     assert table(n2=0.1, n4=0.2, n8=0.25).seconds(FIRST, 16) == pytest.approx(0.35)
     assert table(n8=0.25).seconds(FIRST, 16) == pytest.approx(0.5)
