@@ -156,6 +156,7 @@ def test_the_command_makes_one_and_tells_what_it_costs(
     assert told == json.loads((folder / RECORD).read_text())
     assert [row["exit"] for row in told["exits"]] == [1, 2, 3, 4] and told["count"] == 30
     assert told["calibration"].endswith("[20:50][0:20]") and told["judged"].endswith("[50:80]")
+    monkeypatch.setenv("COLUMNS", "160")
     shown = CliRunner().invoke(app, ["models", "--store", str(store.root)])
     assert "int8, points" in shown.stdout
 
