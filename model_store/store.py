@@ -42,10 +42,17 @@ WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded model: its manifest and its network, in evaluation mode, float32, on the CPU."""
+    """A loaded model.
+
+    Attributes:
+        manifest: What is known of it.
+        net: In evaluation mode, float32, on the CPU.
+        folder: Where its files are.
+    """
 
     manifest: Manifest
     net: StagedNet
+    folder: Path
 
 
 def encode_weights(net: StagedNet) -> bytes:
@@ -133,7 +140,7 @@ class Store:
             tensors = parse_tensors(weights)
         except SafetensorError as error:
             raise ArtifactBroken(f"{path}: not a safetensors file: {error}") from error
-        return Artifact(manifest, build_net(manifest, tensors, path))
+        return Artifact(manifest, build_net(manifest, tensors, path), path.parent)
 
     def publish(self, manifest: Manifest, weights: bytes) -> Path:
         """Write an artifact so that it is there whole or not at all.

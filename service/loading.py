@@ -7,15 +7,20 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from model_store.policy import path_flops
+from model_store.quantized import read_int8
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor, batch_sizes
 from service.engine.loaded import LoadedModel
 from service.engine.null_executor import NullExecutor
 from service.settings import CACHE, Settings
+
+if TYPE_CHECKING:
+    from service.engine.openvino_graph import SpanGraphs
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +97,30 @@ def make_executor(
     from service.engine.openvino_executor import OpenVinoExecutor, precision_named
     from service.engine.openvino_graph import convert_once
 
-    graphs = convert_once(net, spec, artifact.manifest.weights_sha256, cache.expanduser())
+    graphs = int8_graphs(artifact) if precision == "int8" else None
+    if graphs is None:
+        graphs = convert_once(net, spec, artifact.manifest.weights_sha256, cache.expanduser())
     stages = artifact.manifest.stages
     small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
     return OpenVinoExecutor(
         graphs, threads, precision_named(precision), batch_sizes(max_batch) if small else ()
     )
+
+
+def int8_graphs(artifact: Artifact) -> SpanGraphs | None:
+    """The int8 graph that was made for ``artifact``, or None, which the log tells.
+
+    Raises:
+        ArtifactBroken: It is damaged, or of other weights.
+    """
+    from service.engine.openvino_graph import read_graphs
+
+    manifest = artifact.manifest
+    found = read_int8(artifact.folder, manifest.weights_sha256)
+    if found is None:
+        logger.warning("int8_missing", extra={"model": f"{manifest.name}@{manifest.version}"})
+        return None
+    return read_graphs(found.graph, found.constants)
 
 
 def prepare(model: LoadedModel) -> None:

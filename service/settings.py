@@ -58,10 +58,12 @@ class Settings(BaseSettings):
         description="Processor threads per launch of OpenVINO; 0: all cores but one, which is left for "
         "decoding and HTTP. A container's share of the processor is not looked at: name it.",
     )
-    precision: Literal["auto", "f32", "bf16"] = Field(
+    precision: Literal["auto", "f32", "bf16", "int8"] = Field(
         "auto",
         description="What OpenVINO computes in. auto: bf16 where the processor has matrix units for it "
-        "(AMX), else float32, which is faster there. bf16 changes an answer in 1,000.",
+        "(AMX), else float32, which is faster there. bf16 changes an answer in 1,000. int8: models with "
+        "an int8 graph (exitramp quantize) run that one, which is faster and changes an answer in 100; those "
+        "without run as auto.",
     )
     cache_dir: Path = Field(
         CACHE,

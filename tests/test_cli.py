@@ -67,6 +67,7 @@ def test_help_names_every_command() -> None:
         "calibrate",
         "evaluate",
         "prune",
+        "quantize",
         "import",
         "compare",
         "latency",

@@ -45,6 +45,9 @@ def evaluate(
     executor: Annotated[
         str, typer.Option(help="auto, cuda, openvino or torch, as the service's setting.")
     ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, f32, bf16 or int8, as the service's setting.")
+    ] = "auto",
     calibration: Annotated[
         Path | None, typer.Option(help="Report of calibrate: compares its baselines.")
     ] = None,
@@ -84,7 +87,7 @@ def evaluate(
             f"{data}: {len(rows.classes)} classes, but {manifest.name} knows {len(manifest.classes)}"
         )
     controls = _controls(control or [], rows, plot)
-    runner = _runner(artifact, executor)
+    runner = _runner(artifact, executor, precision)
     with progress() as show:
         result = measure(
             runner,
@@ -110,14 +113,19 @@ def evaluate(
         show_evaluation(result)
 
 
-def _runner(artifact: Artifact, choice: str) -> SpanRunner:
+def _runner(artifact: Artifact, choice: str, precision: str) -> SpanRunner:
     from model_store.training.scores import BATCH
     from service.loading import make_executor
 
     try:
-        return make_executor(artifact, choice, threads=0, max_batch=BATCH)
+        runner = make_executor(artifact, choice, threads=0, max_batch=BATCH, precision=precision)
     except RuntimeError as error:
         raise Failure(str(error)) from error
+    if precision == "int8" and not runner.device.endswith("int8"):
+        raise Failure(
+            f"{artifact.manifest.name} runs on {runner.device}: exitramp quantize makes an int8 graph"
+        )
+    return runner
 
 
 def _numbers(option: str, texts: list[str] | None) -> list[float]:

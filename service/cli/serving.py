@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from model_store.quantized import read_record
 from model_store.store import EMBEDDED, Store
 from service.cli.options import Failure, JsonOption, StoreOption, progress, show_json
 
@@ -64,7 +65,8 @@ def models(
         show_json([manifest.model_dump(mode="json") for manifest in manifests])
         return
     for manifest in manifests:
-        show_manifest(manifest)
+        folder = store / manifest.name / str(manifest.version)
+        show_manifest(manifest, read_record(folder, manifest.weights_sha256))
 
 
 def _list_zoo(as_json: bool) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from model_store.flops import dense_flops, direct_flops
 from model_store.manifest import Manifest
+from model_store.quantized import Int8Record
 from service.cli.options import console
 
 if TYPE_CHECKING:
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
     from model_store.training.results import Evaluation
 
 
-def show_manifest(manifest: Manifest) -> None:
-    """Print one artifact: a row per exit."""
+def show_manifest(manifest: Manifest, int8: Int8Record | None = None) -> None:
+    """Print one artifact: a row per exit, with what int8 gains on the rows that both were judged on."""
     table = Table(
         title=f"{manifest.name}@{manifest.version}  task {manifest.task}  policy {manifest.policy.id}"
     )
     for column in ("exit", "FLOPs direct", "FLOPs dense", "accuracy held-out", "accuracy test"):
         table.add_column(column, justify="right")
+    if int8 is not None:
+        table.add_column("int8, points", justify="right")
     costs = zip(manifest.exits, direct_flops(manifest.stages), dense_flops(manifest.stages), strict=True)
     for k, (spec, direct, dense) in enumerate(costs, start=1):
         test = "" if spec.test_accuracy is None else f"{spec.test_accuracy:.2%}"
-        table.add_row(str(k), f"{direct:,}", f"{dense:,}", f"{spec.accuracy:.2%}", test)
+        gain = [] if int8 is None else [f"{int8.exits[k - 1].gain * 100:+.2f}"]
+        table.add_row(str(k), f"{direct:,}", f"{dense:,}", f"{spec.accuracy:.2%}", test, *gain)
     console.print(table)
 
 

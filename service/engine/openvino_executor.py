@@ -51,7 +51,7 @@ class OpenVinoExecutor(Executor):
         Args:
             graphs: The converted network.
             threads: Processor threads per launch; 0 takes all cores but one.
-            precision: To compute in.
+            precision: To compute in, or what is not int8 of an int8 graph.
             sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
         """
         self._core = openvino.Core()
@@ -69,8 +69,8 @@ class OpenVinoExecutor(Executor):
 
     @property
     def device(self) -> str:
-        """``CPU bf16`` or ``CPU f32``."""
-        return f"CPU {self._precision}"
+        """``CPU bf16``, ``CPU f32`` or ``CPU int8``."""
+        return f"CPU {'int8' if self._graphs.int8 else self._precision}"
 
     def prepare(self, span: Span, often: bool = False) -> None:
         """Cut ``span`` out of the graph and compile it; ``often`` for each batch size."""
@@ -173,12 +173,14 @@ def _zeros(images: int, port: openvino.ConstOutput) -> Tensor:
 
 
 def precision_named(name: str) -> Precision:
-    """What ``name``, a precision or ``auto``, means on this machine: bf16 if it has matrix units for that.
+    """What ``name`` means for floating point: ``auto`` is bf16 where the processor has matrix units for it.
+
+    So is ``int8``, which is a property of the graph and leaves the rest of it to this.
 
     AVX512-BF16 alone is no reason: there bf16 took 1.35 to 1.5 times as long as float32 (fusion network, one
     thread of a Xeon, spans 1, 2-3, 4-7 and 1-7, batches of 8 and 32, medians of 12 to 25).
     """
-    if name != "auto":
+    if name not in ("auto", "int8"):
         return "bf16" if name == "bf16" else "f32"
     return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "f32"
 

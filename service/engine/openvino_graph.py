@@ -24,7 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 class SpanGraphs:
-    """A converted network, out of which spans are cut."""
+    """A converted network, out of which spans are cut.
+
+    Attributes:
+        model: The whole network.
+        int8: Whether ranges are written in it, so that layers compute in int8.
+        stages: Number of stages.
+    """
 
     def __init__(self, model: openvino.Model) -> None:
         """Find each stage's results in ``model``, from ``convert`` or a file."""
@@ -36,6 +42,8 @@ class SpanGraphs:
             [places[name] for name in takewhile(places.__contains__, (f"features-{k}-{i}" for i in count()))]
             for k in range(len(self._logits))
         ]
+        self.stages = len(self._logits)
+        self.int8 = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
     def cut(self, span: Span, images: int = -1) -> openvino.Model:
         """A model of its own for ``span``: parameters where it begins, logits and features as results.
@@ -56,7 +64,7 @@ class SpanGraphs:
                     target.replace_source_output(parameter.output(0))
                 parameters.append(parameter)
         wanted = [self._logits[span.last]]
-        if span.last + 1 < len(self._logits):
+        if span.last + 1 < self.stages:
             wanted += self._features[span.last]
         model = openvino.Model([results[place] for place in wanted], parameters, f"span-{span}")
         model.reshape({port: [images, *list(port.partial_shape)[1:]] for port in model.inputs})
@@ -146,6 +154,15 @@ def convert_once(net: StagedNet, spec: InputSpec, weights_sha256: str, folder: P
     except (OSError, RuntimeError) as error:  # a start takes longer, that is all
         logger.info("graph_not_kept", extra={"folder": str(folder), "reason": str(error)})
     return graphs
+
+
+def read_graphs(graph: bytes, constants: bytes) -> SpanGraphs:
+    """What OpenVINO's two files hold.
+
+    Raises:
+        RuntimeError: They are no such files.
+    """
+    return SpanGraphs(openvino.Core().read_model(graph, constants))
 
 
 def _identity(weights_sha256: str, spec: InputSpec) -> str:
