@@ -120,7 +120,8 @@ def read_int8(folder: Path, weights_sha256: str) -> Int8Graph | None:
         if file_sha256(content) != sha256:
             raise ArtifactBroken(f"{path}: SHA-256 is not the one in {RECORD}; run exitramp quantize")
         contents.append(content)
-    return Int8Graph(*contents, record)
+    graph, constants = contents
+    return Int8Graph(graph, constants, record)
 
 
 def write_int8(folder: Path, int8: Int8Graph) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,12 +122,10 @@ def int8_graphs(artifact: Artifact) -> SpanGraphs | None:
 
 
 def prepare(model: LoadedModel) -> None:
-    """Compile all spans that requests may use, on as many cores as there are."""
+    """Compile all spans that requests may use."""
     default = model.default_spans()
-    spans = sorted(model.served_spans(), key=default.__contains__, reverse=True)  # what takes longest first
-    with ThreadPoolExecutor(thread_name_prefix="compile", max_workers=os.cpu_count()) as pool:
-        for done in [pool.submit(model.executor.prepare, span, span in default) for span in spans]:
-            done.result()
+    for span in model.served_spans():
+        model.executor.prepare(span, often=span in default)
 
 
 def warm_up(model: LoadedModel) -> None:
