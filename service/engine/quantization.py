@@ -24,11 +24,10 @@ from model_store.quantized import Int8Exit, Int8Graph, Int8Record, file_sha256
 from model_store.store import Artifact
 from model_store.training.data import Rows
 from model_store.training.scores import Scores, collect_path
+from service.engine.nncf_import import nncf
 from service.engine.openvino_executor import OpenVinoExecutor
 from service.engine.openvino_graph import SpanGraphs, convert
 from service.engine.openvino_import import openvino
-
-import nncf  # isort: skip  # after OpenVINO: it would report home through what that import takes away
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -88,7 +87,7 @@ def quantize(
         mixed: As ``make_int8`` takes it.
         on_images: Told the images seen and how many there are; they are gone through more than once.
     """
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function sets everybody's handlers
     presets = nncf.QuantizationPreset
     with contextlib.redirect_stdout(io.StringIO()):  # bars of its own, where our results go
         model = nncf.quantize(

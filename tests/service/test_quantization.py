@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from service.cli import app
 from service.loading import load_model, make_executor
 from service.settings import Settings
 
-pytest.importorskip("nncf", reason="the extra quantization is not installed")
+pytestmark = pytest.mark.skipif(find_spec("nncf") is None, reason="the extra quantization is not installed")
 
 FILES = {GRAPH, CONSTANTS, RECORD}
 
@@ -165,7 +166,14 @@ def test_without_its_extra_the_command_says_what_to_install(
     made: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
-    monkeypatch.delitem(sys.modules, "service.engine.quantization", raising=False)
+    for module in ("service.engine.quantization", "service.engine.nncf_import"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     store = str(made.folder.parent.parent)
     done = CliRunner().invoke(app, ["quantize", "small", "--data", "x", "--store", store])
     assert "pip install 'exitramp[quantization]'" in str(done.exception)
+
+
+def test_loggers_stay_of_the_kind_they_were() -> None:
+    import service.engine.nncf_import  # noqa: F401
+
+    assert logging.getLoggerClass() is logging.Logger
