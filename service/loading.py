@@ -92,12 +92,12 @@ def make_executor(
 
         return CudaExecutor(net, spec, graph_device(torch.device("cuda")), max_batch)
     # Imported where it is used: a CUDA machine need not load OpenVINO.
+    from service.engine.kept_graphs import convert_once
     from service.engine.openvino_executor import OpenVinoExecutor, precision_named
-    from service.engine.openvino_graph import convert_once
 
     graphs = int8_graphs(artifact) if precision == "int8" else None
     if graphs is None:
-        graphs = convert_once(net, spec, artifact.manifest.weights_sha256, cache.expanduser())
+        graphs = convert_once(net, spec, artifact.manifest.weights_sha256, cache)
     stages = artifact.manifest.stages
     small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
     return OpenVinoExecutor(

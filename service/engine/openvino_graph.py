@@ -6,21 +6,14 @@ The graph has everything that any span may need as a result: ``logits-k`` of eac
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import tempfile
 from itertools import count, takewhile
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-import model_store.nets
 from model_store.nets.staged import Features, Span, StagedNet, fold_batch_norm
 from model_store.preprocess import InputSpec
 from service.engine.openvino_import import TorchScriptPythonDecoder, openvino, opset
-
-logger = logging.getLogger(__name__)
 
 
 class SpanGraphs:
@@ -133,29 +126,6 @@ def convert(net: StagedNet, spec: InputSpec) -> SpanGraphs:
     return SpanGraphs(model)
 
 
-def convert_once(net: StagedNet, spec: InputSpec, weights_sha256: str, folder: Path) -> SpanGraphs:
-    """What ``convert`` makes, kept in ``folder`` from the first time on: 0.03 instead of 0.9 s.
-
-    The file's name holds a hash of the weights, of the code of the networks and of the versions of what
-    converts, so that a change of any of them converts anew. OpenVINO's own cache of compiled programs saved
-    nothing (1.4 to 1.6 s with it, 1.4 s without, for 18 programs).
-    """
-    path = folder / f"{_identity(weights_sha256, spec)}.xml"
-    try:
-        return SpanGraphs(openvino.Core().read_model(path))
-    except RuntimeError:  # there is none, or it is damaged
-        graphs = convert(net, spec)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            openvino.save_model(graphs.model, Path(partial) / path.name, compress_to_fp16=False)
-            for part in (".bin", ".xml"):  # what is looked for comes last
-                (Path(partial) / path.name).with_suffix(part).replace(path.with_suffix(part))
-    except (OSError, RuntimeError) as error:  # a start takes longer, that is all
-        logger.info("graph_not_kept", extra={"folder": str(folder), "reason": str(error)})
-    return graphs
-
-
 def read_graphs(graph: bytes, constants: bytes) -> SpanGraphs:
     """What OpenVINO's two files hold.
 
@@ -163,11 +133,3 @@ def read_graphs(graph: bytes, constants: bytes) -> SpanGraphs:
         RuntimeError: They are no such files.
     """
     return SpanGraphs(openvino.Core().read_model(graph, constants))
-
-
-def _identity(weights_sha256: str, spec: InputSpec) -> str:
-    digest = hashlib.sha256(f"{weights_sha256} {spec!r} {torch.__version__} {openvino.__version__}".encode())
-    for path in sorted(Path(model_store.nets.__path__[0]).glob("*.py")):
-        digest.update(path.read_bytes())
-    digest.update(Path(__file__).read_bytes())
-    return digest.hexdigest()[:32]
