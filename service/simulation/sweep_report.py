@@ -26,6 +26,7 @@ HEAD += ("no answer %", "images a launch, by span", "executed/charged")
 def draw(sweep: Sweep, path: Path) -> None:
     """Write p99, deadlines met and batches against the load there, PNG: a row for each thing varied."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     groups = list(dict.fromkeys(row.varied for row in sweep.rows))
     figure = Figure(figsize=(13.0, 3.1 * len(groups)), dpi=130, facecolor="white", layout="constrained")
@@ -42,6 +43,9 @@ def draw(sweep: Sweep, path: Path) -> None:
             _lines(latency, met, batch, [row for row in rows if row.value == value], COLOURS[number])
         latency.set_title(f"{group}: p99, ms", loc="left", fontsize=9)
         latency.set_yscale("log")
+        latency.yaxis.set_major_formatter("{x:g}")
+        latency.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+        latency.yaxis.set_minor_formatter("{x:g}")
         met.set_title("deadlines met, %", loc="left", fontsize=9)
         batch.set_title("images a launch of the first span", loc="left", fontsize=9)
         latency.legend(frameon=False, fontsize=8)
