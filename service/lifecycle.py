@@ -36,6 +36,8 @@ class Lifecycle:
         self._slots: dict[str, Slot] = {}
         self._failures: dict[str, str] = {}
         self._changing = asyncio.Lock()
+        self._preparing: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Load what the settings name.
@@ -49,6 +51,13 @@ class Lifecycle:
                 slots = with_slot(slots, wanted, await asyncio.to_thread(load_model, self._settings, wanted))
             self._publish(slots)
             await asyncio.to_thread(_settle_memory)
+        for model in self.registry.models.values():
+            self._prepare_rest(model)
+
+    async def close(self) -> None:
+        """Leave off compiling what nobody has needed yet."""
+        self._closed = True
+        await asyncio.gather(*self._preparing)
 
     async def load(self, wanted: str) -> LoadedModel:
         """Load ``wanted`` anew, ``name`` or ``name@version``; what is loaded serves until then.
@@ -68,6 +77,7 @@ class Lifecycle:
                 raise
             self._failures.pop(model.key, None)
             await asyncio.to_thread(_settle_memory)
+        self._prepare_rest(model)
         return model
 
     async def unload(self, wanted: str) -> None:
@@ -185,6 +195,23 @@ class Lifecycle:
         self._publish(self._slots)
         logger.info("policy_set", extra={"model": model.key, "policy": policy.id})
 
+    def _prepare_rest(self, model: LoadedModel) -> None:
+        """Compile in the background what only some requests use, and what is not needed to begin with."""
+
+        def stopping() -> bool:
+            return self._closed or model not in self.registry.models.values()
+
+        async def preparing() -> None:
+            try:
+                await asyncio.to_thread(prepare, model, stopping)
+                await asyncio.to_thread(_trim_memory)
+            except Exception:  # who needs that span is told
+                logger.exception("prepare_failed", extra={"model": model.key})
+
+        task = asyncio.create_task(preparing())
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
+
     def _publish(self, slots: dict[str, Slot]) -> None:
         """Serve ``slots`` from now on.
 
@@ -209,11 +236,16 @@ def _settle_memory() -> None:
 
     Packages, networks and their compiler are 200,000 objects and more that stay. To look through them took
     the collector 100 to 180 ms, every other second at 1,700 requests/s (2-core Xeon at 2.3 GHz, n = 10), and
-    the whole process waited. The C library keeps freed memory for itself unless it is told.
+    the whole process waited.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    _trim_memory()
+
+
+def _trim_memory() -> None:
+    """Have the C library give back what is free: it keeps it unless it is told."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

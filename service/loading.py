@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,9 @@ images. Larger ones, which have larger features too, would pay for it with memor
 
 
 def load_model(settings: Settings, wanted: str) -> LoadedModel:
-    """Load, compile and warm up an artifact, ``name`` (its latest version) or ``name@version``.
+    """Load and warm up an artifact, ``name`` (its latest version) or ``name@version``.
+
+    What only some requests use is compiled at its first use, unless ``prepare`` has been there before.
 
     Raises:
         StoreError: It is missing or broken.
@@ -121,17 +124,25 @@ def int8_graphs(artifact: Artifact) -> SpanGraphs | None:
     return read_graphs(found.graph, found.constants)
 
 
-def prepare(model: LoadedModel) -> None:
-    """Compile all spans that requests may use."""
+def prepare(model: LoadedModel, stopping: Callable[[], bool] = lambda: False) -> None:
+    """Compile all that requests may use, or as much of it as there is time for until ``stopping``."""
     default = model.default_spans()
+    for span in default:
+        if not stopping():
+            model.executor.prepare(span, often=True)
     for span in model.served_spans():
-        model.executor.prepare(span, often=span in default)
+        if span not in default and not stopping():
+            model.executor.prepare(span)
+    for span in default:
+        if not stopping():
+            model.executor.refine(span)
 
 
 def warm_up(model: LoadedModel) -> None:
-    """Compile everything and run the policy's path once on a grey image."""
+    """Compile what requests without a budget of their own need, and run it once on a grey image."""
     spec = model.manifest.input
-    prepare(model)
+    for span in model.default_spans():
+        model.executor.prepare(span, often=True)
     plan = model.plan(None, None, True)
     features: tuple[torch.Tensor, ...] = (
         torch.full((1, 3, spec.height, spec.width), 127, dtype=torch.uint8),

@@ -81,6 +81,7 @@ class Service:
 
     async def close(self) -> None:
         """Answer what is queued and free threads and connections."""
+        await self.lifecycle.close()
         if self._engine is not None:
             await self._engine.stop()
         if self.quota_store is not None:

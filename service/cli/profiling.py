@@ -120,14 +120,14 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
 
 
 def _launches(model: LoadedModel, settings: Settings, asked: Asked) -> SpanTimes:
-    from service.profiling.span_times import BATCHES, measure_spans
+    from service.engine.executors import batch_sizes
+    from service.profiling.span_times import measure_spans
 
     mean = parse_number(asked.budget) if len(model.stages) > 1 else None
     plans = [model.plan(mean, None, True), model.plan(None, model.full_flops, True)]
     spans = list(dict.fromkeys(span for plan in plans for span in plan.spans()))
-    sizes = [*(size for size in BATCHES if size < settings.max_batch), settings.max_batch]
     threads = settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
-    return measure_spans(model, spans, sizes, asked.rounds, threads=threads)
+    return measure_spans(model, spans, batch_sizes(settings.max_batch), asked.rounds, threads=threads)
 
 
 async def _parts(model: LoadedModel, settings: Settings, asked: Asked) -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -30,6 +31,13 @@ class Executor(Protocol):
     def prepare(self, span: Span, often: bool = False) -> None:
         """Compile ``span`` now rather than at its first run; what is run ``often`` is worth more memory."""
         ...
+
+    def refine(self, span: Span) -> None:
+        """Compile what makes launches of ``span``, which is run often, faster than ``prepare`` has made them.
+
+        Nobody need wait for it: what is prepared already may be run meanwhile.
+        """
+        return
 
     def inputs(self, span: Span, images: int) -> Features | None:
         """Where a batch of ``images`` is best laid down before ``run``: their own buffers, if it has any.
@@ -72,8 +80,13 @@ class Executor(Protocol):
 
 
 def batch_sizes(most: int) -> tuple[int, ...]:
-    """Batch sizes to have programs for, rising: powers of two, and ``most`` images."""
-    return (*(size for size in (2**i for i in range(most.bit_length())) if size < most), most)
+    """Batch sizes to have programs for, rising: triangular numbers well below ``most``, and ``most`` images.
+
+    Up to 16 they are 1, 3, 6, 10 and 16. To fill batches of 1 to 16 images up to them takes 18 % more images,
+    to as many powers of two 26 %.
+    """
+    triangular = (n * (n + 1) // 2 for n in range(1, most + 1))
+    return (*takewhile(lambda size: size * 5 < most * 4, triangular), most)
 
 
 def kept(features: Features, rows: Sequence[int]) -> Features:
