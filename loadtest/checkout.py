@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -31,6 +32,9 @@ HOST = "127.0.0.1"
 
 PATIENCE_S = 120.0
 """Longest wait for the models to be loaded, seconds."""
+
+RESTING_S = 0.1
+"""Processor time of a service that rests, seconds a second: what it takes to ask for it."""
 
 LOOK_S = 0.1
 """Between two looks whether they are, seconds."""
@@ -70,7 +74,9 @@ def running(settings: Mapping[str, str]) -> Iterator[Running]:
     try:
         url = f"http://{HOST}:{port}"
         _wait(process, url)
-        yield Running(url, process.pid)
+        service = Running(url, process.pid)
+        _settle(service)
+        yield service
     finally:
         process.terminate()
         process.wait()
@@ -88,6 +94,16 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
             if time.monotonic() > patience_s:
                 raise LoadTestError(f"the service was not ready within {PATIENCE_S:.0f} s") from None
             time.sleep(LOOK_S)
+
+
+def _settle(service: Running) -> None:
+    """Wait until it rests: what not every request needs is compiled once it is ready."""
+    spent_s, patience_s = -inf, time.monotonic() + PATIENCE_S
+    while time.monotonic() < patience_s:
+        before_s, spent_s = spent_s, service.metrics().total("process_cpu_seconds_total")
+        if spent_s - before_s < RESTING_S:
+            return
+        time.sleep(1)
 
 
 def account(page: Page) -> dict[str, Any]:

@@ -33,6 +33,9 @@ PEERS = ("fastapi", "litserve", "bentoml", "ray", "mosec")
 PHOTO_MODEL = "efficientnet_b0"
 """What answers photographs: torchvision's, with random weights like the peers'."""
 
+MODELS = {"cifar": "cifar10-fusion", "photo": PHOTO_MODEL}
+"""By workload: one network, as the peers have."""
+
 TOLD = re.compile(
     r"(?P<throughput>[\d.]+) req/s  p50 (?P<p50_ms>[\d.]+)  p90 (?P<p90_ms>[\d.]+)  p99 (?P<p99_ms>[\d.]+) ms"
     r"  errors (?P<errors>\d+)  non-2xx (?P<refused>\d+)"
@@ -49,18 +52,24 @@ class Row:
         workload: Of ``run.sh``: images and network.
         connections: Users who send one request after the other.
         header: Sent to our service only; the peers always run the whole network.
+        settings: Of our service, other than its own.
     """
 
     name: str
     workload: str
     connections: int
     header: str = ""
+    settings: tuple[str, ...] = ()
 
+
+INT8 = ("EXITRAMP_PRECISION=int8",)
 
 ROWS = (
     Row("ours, 25M", "cifar", 32, "X-FLOP-Budget: 25M"),
     # A limit and no budget: one exit, the deepest that it pays for; this one pays for all of them.
     Row("ours, full depth", "cifar", 32, "X-FLOP-Limit: 100M"),
+    Row("ours in int8, 25M", "cifar", 32, "X-FLOP-Budget: 25M", INT8),
+    Row("ours in int8, full depth", "cifar", 32, "X-FLOP-Limit: 100M", INT8),
     Row("ours, 25M", "cifar", 1, "X-FLOP-Budget: 25M"),
     Row("ours, full depth", "cifar", 1, "X-FLOP-Limit: 100M"),
     Row("ours", "photo", 16),
@@ -113,9 +122,9 @@ def command_of(options: argparse.Namespace, server: str, row: Row, store: str) -
     script = str(options.peers / "run.sh")
     run = ["bash", script, server, row.workload, str(row.connections), f"{options.seconds:g}"]
     if server == OURS:
-        settings = []
+        settings = [*row.settings, f'EXITRAMP_MODELS=["{MODELS[row.workload]}"]']
         if row.workload == "photo":
-            settings = [f"EXITRAMP_MODEL_STORE={store}", f'EXITRAMP_MODELS=["{PHOTO_MODEL}"]']
+            settings.append(f"EXITRAMP_MODEL_STORE={store}")
         named = [part for setting in settings for part in ("--set", setting)]
         run = [sys.executable, "-m", "loadtest.checkout", *named, "--", *run]
     return [*shlex.split(options.prefix), *run]

@@ -8,8 +8,6 @@ serves, then takes its place in one assignment; whoever is under way ends with t
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 
 from model_store.policy import Policy
@@ -19,6 +17,7 @@ from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
 from service.loading import load_model, prepare
 from service.metrics import Metrics
+from service.process import settle_memory, trim_memory
 from service.registry import Registry
 from service.settings import Settings
 from service.slots import Listed, Slot, plan_all, with_slot
@@ -50,7 +49,7 @@ class Lifecycle:
             for wanted in self._settings.models:
                 slots = with_slot(slots, wanted, await asyncio.to_thread(load_model, self._settings, wanted))
             self._publish(slots)
-            await asyncio.to_thread(_settle_memory)
+            await asyncio.to_thread(settle_memory)
         for model in self.registry.models.values():
             self._prepare_rest(model)
 
@@ -76,7 +75,7 @@ class Lifecycle:
                 self._failures[self._key(wanted)] = str(error)
                 raise
             self._failures.pop(model.key, None)
-            await asyncio.to_thread(_settle_memory)
+            await asyncio.to_thread(settle_memory)
         self._prepare_rest(model)
         return model
 
@@ -94,7 +93,7 @@ class Lifecycle:
                 )
             self._publish({text: slot for text, slot in self._slots.items() if text not in gone})
             logger.info("model_unloaded", extra={"model": wanted})
-            await asyncio.to_thread(_settle_memory)
+            await asyncio.to_thread(settle_memory)
 
     def index(self) -> list[Listed]:
         """Everything in the store, loaded or not."""
@@ -204,7 +203,7 @@ class Lifecycle:
         async def preparing() -> None:
             try:
                 await asyncio.to_thread(prepare, model, stopping)
-                await asyncio.to_thread(_trim_memory)
+                await asyncio.to_thread(trim_memory)
             except Exception:  # who needs that span is told
                 logger.exception("prepare_failed", extra={"model": model.key})
 
@@ -229,23 +228,3 @@ class Lifecycle:
             self._metrics.model_info.labels(
                 model.name, version, task, model.policy.id, model.executor.device
             ).set(1)
-
-
-def _settle_memory() -> None:
-    """Give back what models have left, and let the garbage collector look at what comes from now on alone.
-
-    Packages, networks and their compiler are 200,000 objects and more that stay. To look through them took
-    the collector 100 to 180 ms, every other second at 1,700 requests/s (2-core Xeon at 2.3 GHz, n = 10), and
-    the whole process waited.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    _trim_memory()
-
-
-def _trim_memory() -> None:
-    """Have the C library give back what is free: it keeps it unless it is told."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

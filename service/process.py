@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 
 import torch
@@ -29,3 +31,23 @@ def prepare_threads() -> None:
     # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_S)
+
+
+def settle_memory() -> None:
+    """Give back what models have left, and let the garbage collector look at what comes from now on alone.
+
+    Packages, networks and their compiler are 200,000 objects and more that stay. To look through them took
+    the collector 100 to 180 ms, every other second at 1,700 requests/s (2-core Xeon at 2.3 GHz, n = 10), and
+    the whole process waited.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Have the C library give back what is free: it keeps it unless it is told."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

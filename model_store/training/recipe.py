@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from model_store.training.data import Rows
 
@@ -103,6 +104,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         ge=0,
         description="First epochs, on random windows: 0.56 of the compute at 24 of 32 pixels.",
     )
+
+    @field_validator("arguments")
+    @classmethod
+    def _as_in_json(cls, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As they come back from a checkpoint, where a tuple has become a list."""
+        plain: Mapping[str, Any] = json.loads(json.dumps(dict(arguments)))
+        return plain
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

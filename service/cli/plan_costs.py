@@ -62,8 +62,7 @@ def measure_times(
     """Launches of the spans that ``budgets`` use, and of all others that are served."""
     plans = [model.plan(budget, None, True) for budget in budgets]
     spans = list(dict.fromkeys([*(span for plan in plans for span in plan.spans()), *model.served_spans()]))
-    threads = settings.threads or max(1, cores() - 1)
-    return measure_spans(model, spans, batch_sizes(settings.max_batch), rounds, threads=threads)
+    return measure_spans(model, spans, batch_sizes(settings.max_batch), rounds)
 
 
 def measure_costs(

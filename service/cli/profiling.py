@@ -112,11 +112,18 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
     around = next(run for run in idle if run.connections == asked.connections)
     cores = len(os.sched_getaffinity(0))
     throughput = {
-        run.name: throughput_of(run, times, around, settings.max_batch, times.threads, cores)
+        run.name: throughput_of(run, times, around, settings.max_batch, _threads(model, run), cores)
         for run in served
         if run.connections == asked.connections
     }
     return Profile(times=times, parts=parts, idle=idle, served=served, throughput=throughput, cores=cores)
+
+
+def _threads(model: LoadedModel, run: Observed) -> int:
+    """Processor threads of the launches of ``run``; where they differ, the most."""
+    from service.profiling.span_times import parse_span
+
+    return max(model.executor.threads(parse_span(name)) for name in run.spans)
 
 
 def _launches(model: LoadedModel, settings: Settings, asked: Asked) -> SpanTimes:
@@ -126,8 +133,7 @@ def _launches(model: LoadedModel, settings: Settings, asked: Asked) -> SpanTimes
     mean = parse_number(asked.budget) if len(model.stages) > 1 else None
     plans = [model.plan(mean, None, True), model.plan(None, model.full_flops, True)]
     spans = list(dict.fromkeys(span for plan in plans for span in plan.spans()))
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
-    return measure_spans(model, spans, batch_sizes(settings.max_batch), asked.rounds, threads=threads)
+    return measure_spans(model, spans, batch_sizes(settings.max_batch), asked.rounds)
 
 
 async def _parts(model: LoadedModel, settings: Settings, asked: Asked) -> list[Part]:

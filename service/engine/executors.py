@@ -74,6 +74,10 @@ class Executor(Protocol):
         """
         return exits.read(logits, measure, temperature, whole).cpu()
 
+    def threads(self, span: Span) -> int:
+        """Processor threads that compute a launch of ``span``."""
+        return 1
+
     def images_run(self, span: Span, images: int) -> int:
         """Images that a launch of ``images`` really computes, those that only fill it up included."""
         return images

@@ -56,16 +56,17 @@ class OpenVinoExecutor(Executor):
 
         Args:
             graphs: The converted network.
-            threads: Processor threads per launch; 0 takes all cores but one.
+            threads: Processor threads per launch; 0 takes all cores but one for spans that are run often, and
+                all of them for others, whose launches are long: the event loop then waits for its turn.
             precision: To compute in, or what is not int8 of an int8 graph.
             sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
         """
         self._core = openvino.Core()
         self._precision = precision
+        self._threads = threads
         self._config = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or max(1, _cores() - 1),
             "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
         self._sizes = tuple(sizes)
@@ -93,6 +94,10 @@ class OpenVinoExecutor(Executor):
         """The next batch size that is run."""
         return next((size for size in self._programs.get(span, self._sizes) if size >= images), images)
 
+    def threads(self, span: Span) -> int:
+        """As it is compiled: fewer for programs of one batch size."""
+        return self._threads_of(often=span in self._programs)
+
     def inputs(self, span: Span, images: int) -> Features:
         """The inputs of the program that will run the batch."""
         return self._program(span, images).views(images, self.images_run(span, images))[0]
@@ -117,6 +122,9 @@ class OpenVinoExecutor(Executor):
         fixed = self._programs.get(span, {}).get(self.images_run(span, images))
         return self._flexible_program(span) if fixed is None else fixed
 
+    def _threads_of(self, often: bool) -> int:
+        return self._threads or max(1, _cores() - often)
+
     def _compile_for(self, span: Span, sizes: Sequence[int]) -> None:
         for size in sizes:
             programs = self._programs.get(span, {})
@@ -132,8 +140,9 @@ class OpenVinoExecutor(Executor):
 
     def _compile(self, span: Span, images: int) -> openvino.InferRequest:
         def compiled() -> openvino.InferRequest:
+            config = {**self._config, "INFERENCE_NUM_THREADS": self._threads_of(often=images > 0)}
             model = self._graphs.cut(span, images)
-            return self._core.compile_model(model, "CPU", self._config).create_infer_request()
+            return self._core.compile_model(model, "CPU", config).create_infer_request()
 
         return COMPILER.submit(compiled).result()
 

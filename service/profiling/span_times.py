@@ -47,7 +47,7 @@ class SpanTimes(BaseModel, frozen=True, extra="forbid"):
     model: str = Field(description="name@version")
     device: str = Field(description="CPU, cuda:0")
     precision: str = Field(description="bf16, f32")
-    threads: int = Field(ge=0, description="Processor threads of a launch; 0: all cores but one.")
+    threads: int = Field(ge=0, description="Processor threads of a launch of the first of the spans.")
     machine: str
     rounds: int = Field(ge=1, description="Launches of each span with each number of images.")
     padded: bool = Field(False, description="Launches are filled up to the next of the measured sizes.")
@@ -155,7 +155,6 @@ def measure_spans(
     report: Callable[[int, int], None] = lambda done, total: None,
     *,
     images: Sequence[Image] = (),
-    threads: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> SpanTimes:
     """Time launches in turns, so that whatever else the machine does hits all of them alike.
@@ -167,7 +166,6 @@ def measure_spans(
         rounds: Launches of each span with each number of images; at least 2.
         report: Called with the rounds done and of how many.
         images: Go into the batches in turn; without them random ones.
-        threads: That the model was loaded with, for the record.
         clock: Monotonic seconds.
 
     Raises:
@@ -187,7 +185,7 @@ def measure_spans(
         model=model.key,
         device=device,
         precision=precision,
-        threads=threads,
+        threads=model.executor.threads(spans[0]),
         machine=hardware(),
         rounds=rounds,
         padded=any(model.executor.images_run(span, size) > size for span in spans for size in (3, 5, 9)),

@@ -56,7 +56,7 @@ def one(server: str, throughput: float, number: int = 1) -> dict[str, object]:
 
 
 def test_in_each_round_and_kind_of_load_everybody_has_a_turn() -> None:
-    order = turns(2, [OURS, "fastapi"], ROWS[:4])
+    order = turns(2, [OURS, "fastapi"], [*ROWS[:2], *ROWS[4:6]])
     kinds = [(number, server, row.name, row.connections) for number, server, row in order]
     first = [
         (1, OURS, "ours, 25M", 32),

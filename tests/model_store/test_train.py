@@ -101,6 +101,11 @@ def test_a_checkpoint_of_another_recipe_seed_or_data_set_is_refused(run: Run, tm
             Run(recipe, rows, tmp_path, seed=seed, compile_net=False)
 
 
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_comes_back_from_a_checkpoint_as_it_was(recipe: Recipe) -> None:
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -76,3 +76,18 @@ def test_rows_that_only_fill_a_batch_up_begin_as_zeros(executor: OpenVinoExecuto
 
 def test_the_first_run_compiles_what_nobody_has_prepared(executor: OpenVinoExecutor) -> None:
     assert executor.run(FIRST, (images_of(2),))[1].shape[0] == 2
+
+
+def test_spans_that_are_run_often_leave_a_core_to_the_event_loop(
+    graphs: SpanGraphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: 4)
+    executor = OpenVinoExecutor(graphs, 0, "f32", sizes=(1, 3))
+    executor.prepare(FIRST, often=True)
+    executor.prepare(REST)
+    assert (executor.threads(FIRST), executor.threads(REST)) == (3, 4)
+    assert OpenVinoExecutor(graphs, 2, "f32").threads(REST) == 2
+    monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: 1)
+    executor = OpenVinoExecutor(graphs, 0, "f32", sizes=(1,))
+    executor.prepare(FIRST, often=True)
+    assert executor.threads(FIRST) == 1
