@@ -104,6 +104,7 @@ def _settle(service: Running) -> None:
         if spent_s - before_s < RESTING_S:
             return
         time.sleep(1)
+    raise LoadTestError(f"the service did not come to rest within {PATIENCE_S:.0f} s")
 
 
 def account(page: Page) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def rows(measured: Measurements) -> Iterator[tuple[str, ...]]:
 
 def is_ours(server: str) -> bool:
     """Whether a row is of our service."""
-    return server.partition(",")[0] == "ours"
+    return server.split(",")[0].split()[0] == "ours"
 
 
 def middle(runs: Measurements, figure: str) -> float:

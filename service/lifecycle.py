@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from model_store.policy import Policy
 from model_store.store import Store, StoreError
 from service.engine.loaded import LoadedModel
 from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
-from service.loading import load_model, prepare
+from service.loading import load_model, prepare, prepare_meanwhile
 from service.metrics import Metrics
 from service.process import settle_memory, trim_memory
 from service.registry import Registry
@@ -35,7 +36,8 @@ class Lifecycle:
         self._slots: dict[str, Slot] = {}
         self._failures: dict[str, str] = {}
         self._changing = asyncio.Lock()
-        self._preparing: set[asyncio.Task[None]] = set()
+        self._unprepared: deque[LoadedModel] = deque()
+        self._preparing: asyncio.Task[None] | None = None
         self._closed = False
 
     async def start(self) -> None:
@@ -51,12 +53,13 @@ class Lifecycle:
             self._publish(slots)
             await asyncio.to_thread(settle_memory)
         for model in self.registry.models.values():
-            self._prepare_rest(model)
+            self._prepare_later(model)
 
     async def close(self) -> None:
         """Leave off compiling what nobody has needed yet."""
         self._closed = True
-        await asyncio.gather(*self._preparing)
+        if self._preparing is not None:
+            await self._preparing
 
     async def load(self, wanted: str) -> LoadedModel:
         """Load ``wanted`` anew, ``name`` or ``name@version``; what is loaded serves until then.
@@ -76,7 +79,7 @@ class Lifecycle:
                 raise
             self._failures.pop(model.key, None)
             await asyncio.to_thread(settle_memory)
-        self._prepare_rest(model)
+        self._prepare_later(model)
         return model
 
     async def unload(self, wanted: str) -> None:
@@ -194,22 +197,25 @@ class Lifecycle:
         self._publish(self._slots)
         logger.info("policy_set", extra={"model": model.key, "policy": policy.id})
 
-    def _prepare_rest(self, model: LoadedModel) -> None:
-        """Compile in the background what only some requests use, and what is not needed to begin with."""
+    def _prepare_later(self, model: LoadedModel) -> None:
+        """Compile in the background what only some requests use; one model after the other."""
+        self._unprepared.append(model)
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.create_task(self._prepare_all())
 
-        def stopping() -> bool:
+    async def _prepare_all(self) -> None:
+        while self._unprepared:
+            gone = await self._prepared_in_vain(self._unprepared.popleft())
+            await asyncio.to_thread(settle_memory if gone else trim_memory)
+
+    async def _prepared_in_vain(self, model: LoadedModel) -> bool:
+        """Prepare ``model``; whether it is gone by then."""
+
+        def is_gone() -> bool:
             return self._closed or model not in self.registry.models.values()
 
-        async def preparing() -> None:
-            try:
-                await asyncio.to_thread(prepare, model, stopping)
-                await asyncio.to_thread(trim_memory)
-            except Exception:  # who needs that span is told
-                logger.exception("prepare_failed", extra={"model": model.key})
-
-        task = asyncio.create_task(preparing())
-        self._preparing.add(task)
-        task.add_done_callback(self._preparing.discard)
+        await asyncio.to_thread(prepare_meanwhile, model, is_gone)
+        return is_gone()
 
     def _publish(self, slots: dict[str, Slot]) -> None:
         """Serve ``slots`` from now on.

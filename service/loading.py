@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import torch
 from model_store.policy import path_flops
 from model_store.quantized import read_int8
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
-from service.engine.executors import Executor, TorchExecutor, batch_sizes
+from service.engine.executors import Executor, TorchExecutor, triangular_sizes
 from service.engine.loaded import LoadedModel
 from service.engine.null_executor import NullExecutor
 from service.settings import CACHE, Settings
@@ -104,7 +105,7 @@ def make_executor(
     stages = artifact.manifest.stages
     small = path_flops(stages, range(len(stages)))[-1] < SMALL_FLOPS
     return OpenVinoExecutor(
-        graphs, threads, precision_named(precision), batch_sizes(max_batch) if small else ()
+        graphs, threads, precision_named(precision), triangular_sizes(max_batch) if small else ()
     )
 
 
@@ -124,18 +125,33 @@ def int8_graphs(artifact: Artifact) -> SpanGraphs | None:
     return read_graphs(found.graph, found.constants)
 
 
-def prepare(model: LoadedModel, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Compile all that requests may use, or as much of it as there is time for until ``stopping``."""
-    default = model.default_spans()
+def prepare(model: LoadedModel) -> None:
+    """Compile all that requests may use."""
+    for step in _preparations(model):
+        step()
+
+
+def prepare_meanwhile(model: LoadedModel, stopping: Callable[[], bool]) -> None:
+    """The same while it serves, until ``stopping``; what fails is logged, and tried anew once needed."""
+    for step in _preparations(model):
+        if stopping():
+            return
+        try:
+            step()
+        except Exception:  # whatever a compiler may raise
+            logger.exception("prepare_failed", extra={"model": model.key})
+
+
+def _preparations(model: LoadedModel) -> Iterator[Callable[[], None]]:
+    """What most requests use comes first."""
+    default, executor = model.default_spans(), model.executor
     for span in default:
-        if not stopping():
-            model.executor.prepare(span, often=True)
+        yield partial(executor.prepare, span, often=True)
+    for span in default:
+        yield partial(executor.refine, span)
     for span in model.served_spans():
-        if span not in default and not stopping():
-            model.executor.prepare(span)
-    for span in default:
-        if not stopping():
-            model.executor.refine(span)
+        if span not in default:
+            yield partial(executor.prepare, span)
 
 
 def warm_up(model: LoadedModel) -> None:

@@ -42,6 +42,7 @@ served() {
   local server=$! code=1
   for _ in $(seq 120); do
     if "$python" -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/readyz', timeout=2)" 2>/dev/null; then
+      sleep 10 # the graphs of rarer spans are still being recorded
       timeout 200 "$python" -m service.cli bench --url "http://127.0.0.1:$port" --budgets 25M,none --loads 0.5,0.9 \
         --connections 64 --duration "${SECONDS_A_LINE:-8}" --out "$out/served"
       code=$?

@@ -109,7 +109,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _as_in_json(cls, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """As they come back from a checkpoint, where a tuple has become a list."""
-        plain: Mapping[str, Any] = json.loads(json.dumps(dict(arguments)))
+        try:
+            plain: Mapping[str, Any] = json.loads(json.dumps(dict(arguments), allow_nan=False))
+        except TypeError as error:
+            raise ValueError(f"arguments that a checkpoint cannot hold: {error}") from error
         return plain
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ def frontier(
     data: DataOption,
     store: StoreOption = EMBEDDED,
     part: Annotated[str, typer.Option(help="test, or check for the budget-check rows.")] = "test",
-    batch: Annotated[list[int] | None, typer.Option(help="Images a launch; repeatable. [1, 8, 16]")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images a launch; repeatable. [1, 6, 16]")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Launches behind each median, in turns.")] = 40,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads per launch.")] = 1,
     executor: Annotated[
@@ -52,7 +52,7 @@ def frontier(
         from model_store.training.data import load, load_split
         from model_store.training.frontier import frontier as measure
         from model_store.training.frontier_plot import save_frontier
-    batches = tuple(batch or (1, 8, 16))
+    batches = tuple(batch or (1, 6, 16))
     from service.loading import make_executor
 
     artifacts = [load_artifact(store, model) for model in models]
@@ -105,6 +105,7 @@ def _contestant(artifact: Artifact, rows: Rows, runner: Executor, show: OnProgre
     contestant = Contestant(runner, manifest.stages, manifest.policy, result, scores)
     for span in contestant.spans():
         runner.prepare(span, often=True)
+        runner.refine(span)
     return contestant
 
 

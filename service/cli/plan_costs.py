@@ -17,7 +17,7 @@ from loadtest.generator import Sender, closed_loop, open_session
 from loadtest.images import Picture
 from loadtest.metrics_page import read_page
 from model_store.nets.staged import Span
-from service.engine.executors import batch_sizes
+from service.engine.executors import triangular_sizes
 from service.engine.loaded import LoadedModel
 from service.profiling.span_times import (
     Launcher,
@@ -43,12 +43,21 @@ RECEIVING = 0.6
 
 
 class Busy(NamedTuple):
-    """What a closed loop cost; processor seconds of each request, launches included, and of the client's."""
+    """What a closed loop cost: means of each request.
+
+    Attributes:
+        server_s: Processor time of the server, launches included, seconds.
+        client_s: Of the client.
+        launches: By stage.
+        images: In them.
+        seconds: That they took.
+    """
 
     server_s: float
     client_s: float
     launches: dict[str, float]
     images: dict[str, float]
+    seconds: dict[str, float]
 
 
 def cores() -> int:
@@ -62,7 +71,7 @@ def measure_times(
     """Launches of the spans that ``budgets`` use, and of all others that are served."""
     plans = [model.plan(budget, None, True) for budget in budgets]
     spans = list(dict.fromkeys([*(span for plan in plans for span in plan.spans()), *model.served_spans()]))
-    return measure_spans(model, spans, batch_sizes(settings.max_batch), rounds)
+    return measure_spans(model, spans, triangular_sizes(settings.max_batch), rounds)
 
 
 def measure_costs(
@@ -97,18 +106,20 @@ def costs_of(busy: Busy, times: SpanTimes, launch_s: float, image_s: float, mach
         image_s: And for each image in it.
         machine_cores: Processors of the machine.
     """
-    spent_s = 0.0
-    for stage, launches in busy.launches.items():
-        if stage in times.spans and launches:
-            span, images = parse_span(stage), busy.images[stage]
-            size = images / launches
-            low, high = times.seconds(span, int(size)), times.seconds(span, int(size) + 1)
-            spent_s += launches * (low + (size - int(size)) * (high - low)) * times.threads
-            spent_s += launches * launch_s + images * image_s
-    request_s = max(busy.server_s - spent_s, 1e-6)
+    known = [stage for stage, launches in busy.launches.items() if stage in times.spans and launches]
+    python_s = sum(busy.launches[stage] * launch_s + busy.images[stage] * image_s for stage in known)
+    alone_s = 0.0
+    for stage in known:
+        span, size = parse_span(stage), busy.images[stage] / busy.launches[stage]
+        low, high = times.seconds(span, int(size)), times.seconds(span, int(size) + 1)
+        alone_s += busy.launches[stage] * (low + (size - int(size)) * (high - low))
+    served_s = max(alone_s, sum(busy.seconds[stage] for stage in known))
+    request_s = max(busy.server_s - served_s * times.threads - python_s, 1e-6)
+    launches = sum(busy.launches[stage] for stage in known)
     return Costs(
         receive_s=RECEIVING * request_s,
         respond_s=(1 - RECEIVING) * request_s,
+        among_s=(served_s - alone_s) / launches if launches else 0.0,
         launch_s=launch_s,
         image_s=image_s,
         client_s=busy.client_s,
@@ -150,8 +161,8 @@ async def _observe(url: str, budget: float | None, files: Sequence[bytes]) -> Bu
         page = (await read_page(session)).since(before)
     count = len(run.samples)
     stages = list(page.by("stage", "exitramp_batch_size_count"))
-    launches, images = (
-        {stage: page.total(f"exitramp_batch_size_{kind}", stage=stage) / count for stage in stages}
-        for kind in ("count", "sum")
+    launches, images, seconds = (
+        {stage: page.total(name, stage=stage) / count for stage in stages}
+        for name in ("exitramp_batch_size_count", "exitramp_batch_size_sum", "exitramp_stage_seconds_sum")
     )
-    return Busy(page.total("process_cpu_seconds_total") / count, run.cpu_s / count, launches, images)
+    return Busy(page.total("process_cpu_seconds_total") / count, run.cpu_s / count, launches, images, seconds)

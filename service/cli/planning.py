@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(__file__).parent.parent / "playground" / "samples"
 """Images that are sent to measure what a request costs."""
-
-COLUMNS = (
-    "load /s",
-    "budget",
-    "accuracy %",
-    "1 machine /s",
-    "in time /s",
-    "machines",
-    "used %",
-    "p50 ms",
-    "p99 ms",
-    "batch",
-    "per million",
-)
 
 
 @dataclass(frozen=True)
@@ -150,13 +136,14 @@ def _measure(name: str, store: Path, budgets: list[float | None], show: OnProgre
     with extra("loadtest"):
         from loadtest.errors import LoadTestError
         from service.cli.plan_costs import measure_costs, measure_times
-    from service.loading import load_model
+    from service.loading import load_model, prepare
     from service.settings import Settings
     from service.simulation.measured import Measured
 
     show("loading", 0, 4)
     settings = Settings(model_store=store, models=(name,))
     model = load_model(settings, name)
+    prepare(model)
     show("launches", 1, 4)
     times = measure_times(model, settings, budgets)
     show("requests", 2, 4)
@@ -200,28 +187,28 @@ def _named(budget: float | None) -> str:
 
 
 def _show(rows: Sequence[Sized], measured: Measured) -> None:
-    """A line for each budget and load."""
+    """A column for each budget and load."""
     costs = measured.costs
     title = (
         f"{measured.times.model}, {measured.times.machine}; Python: request {costs.request_s * 1e6:.0f} µs, "
         f"a launch {costs.launch_s * 1e6:.0f}, each image in it {costs.image_s * 1e6:.0f}"
     )
-    table = Table(title=title, box=SIMPLE, pad_edge=False, collapse_padding=True)
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table.add_column("load /s")
     for row in rows:
-        price = "" if row.per_million is None else f"{row.per_million:.4f}"
-        table.add_row(
-            f"{row.load:g}",
-            _named(row.budget),
-            f"{row.accuracy:.2%}".rstrip("%"),
-            f"{row.capacity:.0f}",
-            f"{row.rate:.0f}",
-            str(row.machines),
-            f"{row.utilisation * 100:.0f}",
-            f"{row.p50_ms:.1f}",
-            f"{row.p99_ms:.1f}",
-            f"{row.mean_batch:.1f}",
-            price,
-        )
+        table.add_column(f"{row.load:g}", justify="right")
+    lines: dict[str, Callable[[Sized], str]] = {
+        "mean budget": lambda row: _named(row.budget),
+        "accuracy, %": lambda row: f"{row.accuracy * 100:.2f}",
+        "one machine, users without a pause, /s": lambda row: f"{row.capacity:.0f}",
+        "one machine in time, /s": lambda row: f"{row.rate:.0f}",
+        "machines": lambda row: str(row.machines),
+        "used, %": lambda row: f"{row.utilisation * 100:.0f}",
+        "p50, ms": lambda row: f"{row.p50_ms:.1f}",
+        "p99, ms": lambda row: f"{row.p99_ms:.1f}",
+        "images in a launch of the first stage": lambda row: f"{row.mean_batch:.1f}",
+        "price of a million images": lambda row: "" if row.per_million is None else f"{row.per_million:.4f}",
+    }
+    for name, cell in lines.items():
+        table.add_row(name, *map(cell, rows))
     console.print(table)

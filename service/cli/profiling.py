@@ -94,7 +94,7 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
         UnaffordableError: The budget is below its cheapest exit.
         Failure: The service cannot be measured.
     """
-    from service.loading import load_model
+    from service.loading import load_model, prepare
     from service.process import prepare_threads
     from service.profiling.account import throughput_of
     from service.profiling.report import Profile
@@ -104,6 +104,7 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
     settings = Settings(model_store=store, models=(name,))
     show("loading", 0, STEPS)
     model = load_model(settings, name)
+    prepare(model)
     show("launches", 1, STEPS)
     times = _launches(model, settings, asked)
     show("parts", 2, STEPS)
@@ -112,28 +113,28 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
     around = next(run for run in idle if run.connections == asked.connections)
     cores = len(os.sched_getaffinity(0))
     throughput = {
-        run.name: throughput_of(run, times, around, settings.max_batch, _threads(model, run), cores)
+        run.name: throughput_of(run, times, around, settings.max_batch, _threads(model, run, times), cores)
         for run in served
         if run.connections == asked.connections
     }
     return Profile(times=times, parts=parts, idle=idle, served=served, throughput=throughput, cores=cores)
 
 
-def _threads(model: LoadedModel, run: Observed) -> int:
+def _threads(model: LoadedModel, run: Observed, times: SpanTimes) -> int:
     """Processor threads of the launches of ``run``; where they differ, the most."""
     from service.profiling.span_times import parse_span
 
-    return max(model.executor.threads(parse_span(name)) for name in run.spans)
+    return max(model.executor.threads(parse_span(name)) for name in run.spans if name in times.spans)
 
 
 def _launches(model: LoadedModel, settings: Settings, asked: Asked) -> SpanTimes:
-    from service.engine.executors import batch_sizes
+    from service.engine.executors import triangular_sizes
     from service.profiling.span_times import measure_spans
 
     mean = parse_number(asked.budget) if len(model.stages) > 1 else None
     plans = [model.plan(mean, None, True), model.plan(None, model.full_flops, True)]
     spans = list(dict.fromkeys(span for plan in plans for span in plan.spans()))
-    return measure_spans(model, spans, batch_sizes(settings.max_batch), asked.rounds)
+    return measure_spans(model, spans, triangular_sizes(settings.max_batch), asked.rounds)
 
 
 async def _parts(model: LoadedModel, settings: Settings, asked: Asked) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -92,7 +92,7 @@ class OpenVinoExecutor(Executor):
 
     def images_run(self, span: Span, images: int) -> int:
         """The next batch size that is run."""
-        return next((size for size in self._programs.get(span, self._sizes) if size >= images), images)
+        return _next_size(self._programs.get(span) or self._sizes, images)
 
     def threads(self, span: Span) -> int:
         """As it is compiled: fewer for programs of one batch size."""
@@ -100,12 +100,13 @@ class OpenVinoExecutor(Executor):
 
     def inputs(self, span: Span, images: int) -> Features:
         """The inputs of the program that will run the batch."""
-        return self._program(span, images).views(images, self.images_run(span, images))[0]
+        size, program = self._chosen(span, images)
+        return program.views(images, size)[0]
 
     def run(self, span: Span, features: Features) -> tuple[Features, Tensor]:
         """See ``Executor.run``; outputs are views of the program's own buffers."""
         images = len(features[0])
-        size, program = self.images_run(span, images), self._program(span, images)
+        size, program = self._chosen(span, images)
         inputs, _ = program.views(images, size)
         for room, x in zip(inputs, features, strict=True):
             if room.data_ptr() != x.data_ptr():
@@ -118,33 +119,46 @@ class OpenVinoExecutor(Executor):
         """See ``Executor.read``."""
         return torch.from_numpy(read_rows(logits.numpy(), measure, temperature, whole))
 
-    def _program(self, span: Span, images: int) -> _Fixed | _Flexible:
-        fixed = self._programs.get(span, {}).get(self.images_run(span, images))
-        return self._flexible_program(span) if fixed is None else fixed
+    def _chosen(self, span: Span, images: int) -> tuple[int, _Fixed | _Flexible]:
+        """The size to run ``images`` in, and the program for it."""
+        programs = self._programs.get(span, {})
+        size = _next_size(programs or self._sizes, images)
+        fixed = programs.get(size)
+        return size, self._flexible_program(span) if fixed is None else fixed
+
+    def _compile_for(self, span: Span, sizes: Sequence[int]) -> None:
+        for size in sizes:
+            if size not in self._programs.get(span, {}):
+                COMPILER.submit(self._add, span, size).result()
+
+    def _flexible_program(self, span: Span) -> _Flexible:
+        if span not in self._flexible:
+            COMPILER.submit(self._add_flexible, span).result()
+        return self._flexible[span]
+
+    def _add(self, span: Span, size: int) -> None:
+        """For the compiler's thread: who else wanted it has waited before and finds it."""
+        programs = self._programs.get(span, {})
+        if size not in programs:
+            programs = {**programs, size: _Fixed(self._compile(span, size))}
+            self._programs[span] = dict(sorted(programs.items()))  # as a whole: it may be run meanwhile
+
+    def _add_flexible(self, span: Span) -> None:
+        if span not in self._flexible:
+            self._flexible[span] = _Flexible(self._compile(span, -1))
+
+    def _compile(self, span: Span, images: int) -> openvino.InferRequest:
+        config = {**self._config, "INFERENCE_NUM_THREADS": self._threads_of(often=images > 0)}
+        model = self._graphs.cut(span, images)
+        return self._core.compile_model(model, "CPU", config).create_infer_request()
 
     def _threads_of(self, often: bool) -> int:
         return self._threads or max(1, _cores() - often)
 
-    def _compile_for(self, span: Span, sizes: Sequence[int]) -> None:
-        for size in sizes:
-            programs = self._programs.get(span, {})
-            if size not in programs:
-                programs = {**programs, size: _Fixed(self._compile(span, size))}
-                # Replaced as a whole: the span may be run meanwhile.
-                self._programs[span] = dict(sorted(programs.items()))
 
-    def _flexible_program(self, span: Span) -> _Flexible:
-        if span not in self._flexible:
-            self._flexible[span] = _Flexible(self._compile(span, -1))
-        return self._flexible[span]
-
-    def _compile(self, span: Span, images: int) -> openvino.InferRequest:
-        def compiled() -> openvino.InferRequest:
-            config = {**self._config, "INFERENCE_NUM_THREADS": self._threads_of(often=images > 0)}
-            model = self._graphs.cut(span, images)
-            return self._core.compile_model(model, "CPU", config).create_infer_request()
-
-        return COMPILER.submit(compiled).result()
+def _next_size(sizes: Iterable[int], images: int) -> int:
+    """The first of the rising ``sizes`` that holds ``images``; beyond them batches run as they are."""
+    return next((size for size in sizes if size >= images), images)
 
 
 Views = tuple[Features, Features]

@@ -180,6 +180,7 @@ def measure_spans(
             report(done, rounds)
     finally:
         launcher.close()
+    sizes = range(1, max(batches))
     device, _, precision = model.executor.device.rpartition(" ")
     return SpanTimes(
         model=model.key,
@@ -188,7 +189,7 @@ def measure_spans(
         threads=model.executor.threads(spans[0]),
         machine=hardware(),
         rounds=rounds,
-        padded=any(model.executor.images_run(span, size) > size for span in spans for size in (3, 5, 9)),
+        padded=any(model.executor.images_run(span, size) > size for span in spans for size in sizes),
         spans={str(span): {size: launch_time(seconds[span, size][1:]) for size in batches} for span in spans},
     )
 

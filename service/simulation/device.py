@@ -77,7 +77,7 @@ class VirtualExecutor(Executor):
         """See ``Executor.run``; time goes by meanwhile."""
         rows = torch.from_numpy(features[0].numpy().view(np.int64)[:, 0])
         started_s, costs = self._machine.now_s, self._costs
-        self._work(self.thread, self._times.seconds(span, len(rows)))
+        self._work(self.thread, self._times.seconds(span, len(rows)) + costs.among_s)
         self._work(self._python, costs.launch_s + costs.image_s * len(rows))
         self.launches.append(LaunchRecord(span, len(rows), started_s, self._machine.now_s))
         return features, self._logits[span.last, rows]

@@ -107,10 +107,10 @@ def test_what_is_measured_is_written_at_once_and_not_measured_again(peers: Path)
 
 def test_ratios_are_of_the_median_of_the_best_peer() -> None:
     told = [one("mosec", rate, number) for number, rate in enumerate((90.0, 100.0, 500.0), 1)]
-    told += [one("fastapi", 50.0), one("ours, 25M", 700.0)]
+    told += [one("fastapi", 50.0), one("ours, 25M", 700.0), one("ours in int8, 25M", 900.0)]
     found = {cells[0]: cells for cells in rows(told)}
-    assert list(found) == ["ours, 25M", "mosec", "fastapi"]
-    assert [cells[-1] for cells in found.values()] == ["7.00", "1.00", "0.50"]
+    assert list(found) == ["ours in int8, 25M", "ours, 25M", "mosec", "fastapi"]
+    assert [cells[-1] for cells in found.values()] == ["9.00", "7.00", "1.00", "0.50"]
     assert found["mosec"][1:4] == ("3", "100", "90 to 500")
 
 

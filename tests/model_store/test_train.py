@@ -106,6 +106,12 @@ def test_a_recipe_comes_back_from_a_checkpoint_as_it_was(recipe: Recipe) -> None
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+def test_arguments_that_a_checkpoint_cannot_hold_are_refused() -> None:
+    for value in (torch.float32, float("inf")):
+        with pytest.raises(ValueError, match="arguments"):
+            SMALL.changed(arguments={"num_classes": value})
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import hashlib
-import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from engines import classify, running
 
 from model_store.policy import Policy
 from model_store.store import Store, StoreError
-from service.engine.loaded import LoadedModel
 from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
 from service.lifecycle import Lifecycle
@@ -226,58 +223,3 @@ async def test_a_model_that_has_answered_is_gone_once_it_is_not_served(settings:
         del model, choice
         await (lifecycle.unload if how == "unloaded" else lifecycle.load)("small")
         assert gone() is None
-
-
-async def test_what_is_not_needed_at_once_is_prepared_in_the_background(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared: list[str] = []
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
-        assert not stopping()
-        prepared.append(model.key)
-        loop.call_soon_threadsafe(done.set)
-
-    monkeypatch.setattr("service.lifecycle.prepare", prepare)
-    lifecycle = await begun(settings)
-    await done.wait()
-    done.clear()
-    publish(store, 2)
-    await lifecycle.load("small")
-    await done.wait()
-    assert prepared == ["small@1", "small@2"]
-    await lifecycle.close()
-
-
-@pytest.mark.parametrize("end", ["closed", "unloaded"])
-async def test_preparing_ends_with_the_service_and_with_the_model(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    ended: list[str] = []
-
-    def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
-        while not stopping():
-            threading.Event().wait(0.001)
-        ended.append(model.key)
-
-    monkeypatch.setattr("service.lifecycle.prepare", prepare)
-    lifecycle = await begun(settings)
-    if end == "unloaded":
-        await lifecycle.unload("small")
-    await lifecycle.close()
-    assert ended == ["small@1"]
-
-
-async def test_a_span_that_cannot_be_prepared_is_logged_and_the_model_serves(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
-        raise RuntimeError("the compiler has no such operation")
-
-    monkeypatch.setattr("service.lifecycle.prepare", prepare)
-    lifecycle = await begun(settings)
-    await lifecycle.close()
-    (record,) = [record for record in caplog.records if record.message == "prepare_failed"]
-    assert record.__dict__["model"] == "small@1" and list(lifecycle.registry.models) == ["small@1"]

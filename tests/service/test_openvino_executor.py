@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from conftest import SmallStore, random_images
 from torch import Tensor
 
 from model_store.nets.staged import Span
-from service.engine.executors import TorchExecutor
-from service.engine.openvino_executor import OpenVinoExecutor
+from service.engine.executors import TorchExecutor, triangular_sizes
+from service.engine.openvino_executor import OpenVinoExecutor, _Fixed
 from service.engine.openvino_graph import SpanGraphs, convert
 
 FIRST, REST = Span(0, 0), Span(1, 3)
@@ -68,10 +72,38 @@ def test_a_batch_laid_down_before_a_closer_size_was_compiled_is_run_all_the_same
     torch.testing.assert_close(executor.run(FIRST, (room,))[1], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_rows_that_only_fill_a_batch_up_begin_as_zeros(executor: OpenVinoExecutor) -> None:
-    executor.prepare(REST, often=True)
-    for size in (1, 3, 10):
-        assert not any(rows.any() for rows in executor.inputs(REST, size))
+def test_rows_that_only_fill_a_batch_up_begin_as_zeros() -> None:
+    class Request:
+        input_tensors = (SimpleNamespace(data=np.full((3, 2), np.nan, np.float32)),)
+        output_tensors = ()
+
+    (inputs, _) = _Fixed(Request()).views(3, 3)
+    assert inputs[0].eq(0).all()
+
+
+def test_sizes_are_triangular_numbers_well_below_the_largest_batch_and_that() -> None:
+    assert [triangular_sizes(n) for n in (1, 2, 3, 6, 16, 32)] == [
+        (1,), (1, 2), (1, 3), (1, 3, 6), (1, 3, 6, 10, 16), (1, 3, 6, 10, 15, 21, 32),
+    ]  # fmt: skip
+
+
+def test_threads_that_want_the_same_programs_compile_each_once(
+    executor: OpenVinoExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[tuple[Span, int]] = []
+    compile_span = executor._compile
+
+    def counted(span: Span, images: int) -> object:
+        compiled.append((span, images))
+        return compile_span(span, images)
+
+    monkeypatch.setattr(executor, "_compile", counted)
+    with ThreadPoolExecutor(6) as threads:
+        wanted = [threads.submit(executor.refine, FIRST) for _ in range(3)]
+        wanted += [threads.submit(executor.prepare, REST) for _ in range(3)]
+        for done in wanted:
+            done.result()
+    assert sorted(compiled) == [(FIRST, 1), (FIRST, 3), (FIRST, 6), (FIRST, 10), (REST, -1)]
 
 
 def test_the_first_run_compiles_what_nobody_has_prepared(executor: OpenVinoExecutor) -> None:

@@ -89,6 +89,9 @@ def test_two_images_take_as_long_as_one_can_add_up(small_store: SmallStore) -> N
     # Received at 0.1 and 0.2; first span 0.1-1.1 and 1.1-2.1, then two more for the second; 0.2 to respond.
     assert [one.done_s / MS for one in alone.served] == pytest.approx([1.3, 4.3])
     assert [one.exit for one in alone.served] == [1, 4]
+    slower = costs.model_copy(update={"among_s": 1 * MS})  # each launch
+    among = open_loop(service(small_store, first_leaves, slower, Rules(max_wait_s=0.0)), arrivals)
+    assert [one.done_s / MS for one in among.served] == pytest.approx([2.3, 8.3])
     together = open_loop(service(small_store, first_leaves, costs), arrivals)
     # The first waits for the second, which is being received: one launch of both, 0.2-1.7.
     assert [one.done_s / MS for one in together.served] == pytest.approx([1.9, 3.9])

@@ -1,0 +1,113 @@
+"""What is compiled once a model serves already."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import small_manifest, small_net
+
+from model_store.nets.staged import Span
+from model_store.store import Store
+from service import loading
+from service.engine.executors import TorchExecutor
+from service.engine.loaded import LoadedModel
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
+from service.settings import Settings
+
+WAIT_S = 20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    publish(store, 1)
+    return store
+
+
+@pytest.fixture
+def settings(store: Store) -> Settings:
+    return Settings(model_store=store.root, models=("small",), executor="torch")
+
+
+def publish(store: Store, version: int) -> None:
+    manifest, weights = small_manifest(small_net(version), version=version)
+    store.publish(manifest, weights)
+
+
+async def begun(settings: Settings) -> Lifecycle:
+    lifecycle = Lifecycle(settings, Metrics())
+    await lifecycle.start()
+    return lifecycle
+
+
+async def resting(lifecycle: Lifecycle) -> None:
+    assert lifecycle._preparing is not None
+    await asyncio.wait_for(lifecycle._preparing, WAIT_S)
+
+
+async def test_what_is_not_needed_at_once_is_prepared_while_the_model_serves(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[tuple[str, bool]] = []
+
+    def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
+        prepared.append((model.key, stopping()))
+
+    monkeypatch.setattr("service.lifecycle.prepare_meanwhile", prepare)
+    lifecycle = await begun(settings)
+    await resting(lifecycle)
+    publish(store, 2)
+    await lifecycle.load("small")
+    await resting(lifecycle)
+    assert prepared == [("small@1", False), ("small@2", False)]
+    await lifecycle.close()
+
+
+@pytest.mark.parametrize("end", ["closed", "unloaded"])
+async def test_preparing_ends_with_the_service_and_with_the_model(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    ended: list[str] = []
+    late = threading.Event()
+
+    def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
+        while not stopping() and not late.wait(0.001):
+            pass
+        ended.append("in time" if stopping() else "late")
+
+    monkeypatch.setattr("service.lifecycle.prepare_meanwhile", prepare)
+    lifecycle = await begun(settings)
+    asyncio.get_running_loop().call_later(WAIT_S, late.set)
+    await (lifecycle.unload("small") if end == "unloaded" else lifecycle.close())
+    await resting(lifecycle)
+    assert ended == ["in time"]
+    await lifecycle.close()
+
+
+async def test_a_span_that_cannot_be_prepared_is_logged_and_the_others_are_prepared(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lifecycle = await begun(settings)
+    await resting(lifecycle)
+    (model,) = lifecycle.registry.models.values()
+    first, *others = [span for span in model.served_spans() if span not in model.default_spans()]
+    prepared: list[Span] = []
+
+    def prepare(executor: TorchExecutor, span: Span, often: bool = False) -> None:
+        if span == first:
+            raise RuntimeError("the compiler has no such operation")
+        prepared.append(span)
+
+    monkeypatch.setattr(TorchExecutor, "prepare", prepare)
+    loading.prepare_meanwhile(model, lambda: False)
+    (record,) = [record for record in caplog.records if record.message == "prepare_failed"]
+    assert record.__dict__["model"] == "small@1"
+    assert others and prepared[-len(others) :] == others
+    with pytest.raises(RuntimeError):  # whoever waits for it is told
+        loading.prepare(model)
+    await lifecycle.close()
