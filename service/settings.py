@@ -55,9 +55,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         0,
         ge=0,
-        description="Processor threads per launch of OpenVINO; 0: all cores but one for spans that are run "
-        "often, so that decoding and HTTP go on meanwhile, and all cores for others, whose launches are "
-        "longer. A container's share of the processor is not looked at: name it.",
+        description="Processor threads per launch of OpenVINO; 0: all cores but one for networks of less "
+        "than 200 MFLOPs, so that decoding and HTTP go on meanwhile, and all cores for larger ones, whose "
+        "launches are long. A container's share of the processor is not looked at: name it.",
     )
     precision: Literal["auto", "f32", "bf16", "int8"] = Field(
         "auto",

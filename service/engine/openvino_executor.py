@@ -56,17 +56,18 @@ class OpenVinoExecutor(Executor):
 
         Args:
             graphs: The converted network.
-            threads: Processor threads per launch; 0 takes all cores but one for spans that are run often, and
-                all of them for others, whose launches are long: the event loop then waits for its turn.
+            threads: Processor threads per launch; 0 takes all cores but one where batches have sizes, and all of
+                them else: launches of a large network are long, and the event loop has little to do meanwhile.
             precision: To compute in, or what is not int8 of an int8 graph.
             sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
         """
         self._core = openvino.Core()
         self._precision = precision
-        self._threads = threads
+        self._threads = threads or max(1, _cores() - bool(sizes))
         self._config = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self._threads,
             "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
         self._sizes = tuple(sizes)
@@ -95,8 +96,8 @@ class OpenVinoExecutor(Executor):
         return _next_size(self._programs.get(span) or self._sizes, images)
 
     def threads(self, span: Span) -> int:
-        """As it is compiled: fewer for programs of one batch size."""
-        return self._threads_of(often=span in self._programs)
+        """The same for all."""
+        return self._threads
 
     def inputs(self, span: Span, images: int) -> Features:
         """The inputs of the program that will run the batch."""
@@ -148,12 +149,8 @@ class OpenVinoExecutor(Executor):
             self._flexible[span] = _Flexible(self._compile(span, -1))
 
     def _compile(self, span: Span, images: int) -> openvino.InferRequest:
-        config = {**self._config, "INFERENCE_NUM_THREADS": self._threads_of(often=images > 0)}
         model = self._graphs.cut(span, images)
-        return self._core.compile_model(model, "CPU", config).create_infer_request()
-
-    def _threads_of(self, often: bool) -> int:
-        return self._threads or max(1, _cores() - often)
+        return self._core.compile_model(model, "CPU", self._config).create_infer_request()
 
 
 def _next_size(sizes: Iterable[int], images: int) -> int:

@@ -110,16 +110,11 @@ def test_the_first_run_compiles_what_nobody_has_prepared(executor: OpenVinoExecu
     assert executor.run(FIRST, (images_of(2),))[1].shape[0] == 2
 
 
-def test_spans_that_are_run_often_leave_a_core_to_the_event_loop(
-    graphs: SpanGraphs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cores", "threads"), [(4, 3), (1, 1)])
+def test_small_networks_leave_a_core_to_the_event_loop(
+    graphs: SpanGraphs, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
 ) -> None:
-    monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: 4)
-    executor = OpenVinoExecutor(graphs, 0, "f32", sizes=(1, 3))
-    executor.prepare(FIRST, often=True)
-    executor.prepare(REST)
-    assert (executor.threads(FIRST), executor.threads(REST)) == (3, 4)
-    assert OpenVinoExecutor(graphs, 2, "f32").threads(REST) == 2
-    monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: 1)
-    executor = OpenVinoExecutor(graphs, 0, "f32", sizes=(1,))
-    executor.prepare(FIRST, often=True)
-    assert executor.threads(FIRST) == 1
+    monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: cores)
+    assert OpenVinoExecutor(graphs, 0, "f32", sizes=(1, 3)).threads(FIRST) == threads
+    assert OpenVinoExecutor(graphs, 0, "f32").threads(FIRST) == cores
+    assert OpenVinoExecutor(graphs, 2, "f32", sizes=(1, 3)).threads(FIRST) == 2
