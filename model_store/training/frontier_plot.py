@@ -34,13 +34,20 @@ def plot_frontier(measured: Frontier) -> Figure:
         axes.set_xlim(left=0)
         frame(axes, f"Batches of {batch}", "ms per image")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=len(measured.models), fontsize=9, frameon=False
+    note = f"{measured.device}, {measured.threads} thread, medians of {measured.rounds} launches in turns"
+    legend = figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=len(measured.models),
+        fontsize=9,
+        frameon=False,
+        title=note,
+        title_fontsize=8,
     )
+    legend.get_title().set_color(FAINT)
     heading = f"Accuracy against measured time, {measured.rows}, n = {measured.count:,}"
     figure.suptitle(heading, x=0.008, ha="left", fontsize=12.5, fontweight="bold", color=INK)
-    note = f"{measured.device}, {measured.threads} thread, medians of {measured.rounds} launches in turns."
-    figure.supxlabel(note, x=0.008, ha="left", fontsize=8, color=FAINT)
     return figure
 
 

@@ -56,8 +56,8 @@ class OpenVinoExecutor(Executor):
 
         Args:
             graphs: The converted network.
-            threads: Processor threads per launch; 0 takes all cores but one where batches have sizes, and all of
-                them else: launches of a large network are long, and the event loop has little to do meanwhile.
+            threads: Processor threads per launch; 0 takes all cores but one where batches have sizes, and all
+                of them else: launches of large networks are long, and the event loop has little to do then.
             precision: To compute in, or what is not int8 of an int8 graph.
             sizes: Batch sizes to run, rising; larger batches run as they are, and all of them without any.
         """
