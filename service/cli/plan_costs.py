@@ -114,7 +114,8 @@ def costs_of(busy: Busy, times: SpanTimes, launch_s: float, image_s: float, mach
         low, high = times.seconds(span, int(size)), times.seconds(span, int(size) + 1)
         alone_s += busy.launches[stage] * (low + (size - int(size)) * (high - low))
     served_s = max(alone_s, sum(busy.seconds[stage] for stage in known))
-    request_s = max(busy.server_s - served_s * times.threads - python_s, 1e-6)
+    # What launches take longer among others is partly waiting, which is no processor time.
+    request_s = max(busy.server_s - alone_s * times.threads - python_s, 1e-6)
     launches = sum(busy.launches[stage] for stage in known)
     return Costs(
         receive_s=RECEIVING * request_s,

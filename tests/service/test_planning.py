@@ -75,7 +75,7 @@ def test_python_of_a_request_is_what_is_left_of_the_processor_without_launches()
     )
     costs = costs_of(busy, times, launch_s=0.0004, image_s=0.0001, machine_cores=2)
     # Half a launch of 2 images, 2 ms, and what follows it; stages that nobody measured are not known.
-    assert costs.request_s == pytest.approx(0.010 - 0.5 * 0.0027 - 0.5 * 0.0004 - 0.0001)
+    assert costs.request_s == pytest.approx(0.010 - 0.5 * 0.002 - 0.5 * 0.0004 - 0.0001)
     assert costs.among_s == pytest.approx(0.0007)
     assert (costs.client_s, costs.cores, costs.threads) == (0.001, 2, 1)
 
