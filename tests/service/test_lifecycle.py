@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, random_images, small_manifest, small_net, small_policy
 from engines import classify, running
+from lifecycles import begun, publish, settings_of
 
 from model_store.policy import Policy
 from model_store.store import Store, StoreError
@@ -37,22 +38,11 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def settings(store: Store) -> Iterator[Settings]:
-    yield Settings(model_store=store.root, models=("small",), executor="torch")
-
-
-def publish(store: Store, version: int, seed: int = 0, **fields: object) -> None:
-    manifest, weights = small_manifest(small_net(seed), version=version, **fields)  # type: ignore[arg-type]
-    store.publish(manifest, weights)
+    yield settings_of(store)
 
 
 def cheaper(policy: Policy) -> Policy:
     return Policy.model_validate({**policy.model_dump(), "default_flops": policy.default_flops * 0.9})
-
-
-async def begun(settings: Settings) -> Lifecycle:
-    lifecycle = Lifecycle(settings, Metrics())
-    await lifecycle.start()
-    return lifecycle
 
 
 async def test_a_name_follows_the_latest_version_and_pinned_ones_stay(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import small_manifest, small_net
+from lifecycles import begun, publish, settings_of
 
 from model_store.nets.staged import Span
 from model_store.store import Store
@@ -16,33 +17,20 @@ from service import loading
 from service.engine.executors import TorchExecutor
 from service.engine.loaded import LoadedModel
 from service.lifecycle import Lifecycle
-from service.metrics import Metrics
-from service.settings import Settings
 
 WAIT_S = 20
 
 
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path)
-    publish(store, 1)
-    return store
-
-
-@pytest.fixture
-def settings(store: Store) -> Settings:
-    return Settings(model_store=store.root, models=("small",), executor="torch")
-
-
-def publish(store: Store, version: int) -> None:
-    manifest, weights = small_manifest(small_net(version), version=version)
-    store.publish(manifest, weights)
-
-
-async def begun(settings: Settings) -> Lifecycle:
-    lifecycle = Lifecycle(settings, Metrics())
-    await lifecycle.start()
-    return lifecycle
+    publish(Store(tmp_path), 1)
+    return Store(tmp_path)
 
 
 async def resting(lifecycle: Lifecycle) -> None:
@@ -51,7 +39,7 @@ async def resting(lifecycle: Lifecycle) -> None:
 
 
 async def test_what_is_not_needed_at_once_is_prepared_while_the_model_serves(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[tuple[str, bool]] = []
 
@@ -59,7 +47,7 @@ async def test_what_is_not_needed_at_once_is_prepared_while_the_model_serves(
         prepared.append((model.key, stopping()))
 
     monkeypatch.setattr("service.lifecycle.prepare_meanwhile", prepare)
-    lifecycle = await begun(settings)
+    lifecycle = await begun(settings_of(store))
     await resting(lifecycle)
     publish(store, 2)
     await lifecycle.load("small")
@@ -70,7 +58,7 @@ async def test_what_is_not_needed_at_once_is_prepared_while_the_model_serves(
 
 @pytest.mark.parametrize("end", ["closed", "unloaded"])
 async def test_preparing_ends_with_the_service_and_with_the_model(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: str
+    store: Store, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     ended: list[str] = []
     late = threading.Event()
@@ -81,7 +69,7 @@ async def test_preparing_ends_with_the_service_and_with_the_model(
         ended.append("in time" if stopping() else "late")
 
     monkeypatch.setattr("service.lifecycle.prepare_meanwhile", prepare)
-    lifecycle = await begun(settings)
+    lifecycle = await begun(settings_of(store))
     asyncio.get_running_loop().call_later(WAIT_S, late.set)
     await (lifecycle.unload("small") if end == "unloaded" else lifecycle.close())
     await resting(lifecycle)
@@ -90,9 +78,9 @@ async def test_preparing_ends_with_the_service_and_with_the_model(
 
 
 async def test_a_span_that_cannot_be_prepared_is_logged_and_the_others_are_prepared(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lifecycle = await begun(settings)
+    lifecycle = await begun(settings_of(store))
     await resting(lifecycle)
     (model,) = lifecycle.registry.models.values()
     first, *others = [span for span in model.served_spans() if span not in model.default_spans()]
