@@ -58,6 +58,7 @@ class Lifecycle:
     async def close(self) -> None:
         """Leave off compiling what nobody has needed yet."""
         self._closed = True
+        self._unprepared.clear()
         if self._preparing is not None:
             await self._preparing
 
@@ -212,9 +213,9 @@ class Lifecycle:
         """Prepare ``model``; whether it is gone by then."""
 
         def is_gone() -> bool:
-            return self._closed or model not in self.registry.models.values()
+            return model not in self.registry.models.values()
 
-        await asyncio.to_thread(prepare_meanwhile, model, is_gone)
+        await asyncio.to_thread(prepare_meanwhile, model, lambda: self._closed or is_gone())
         return is_gone()
 
     def _publish(self, slots: dict[str, Slot]) -> None:

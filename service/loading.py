@@ -143,15 +143,15 @@ def prepare_meanwhile(model: LoadedModel, stopping: Callable[[], bool]) -> None:
 
 
 def _preparations(model: LoadedModel) -> Iterator[Callable[[], None]]:
-    """What most requests use comes first."""
+    """What most requests use, then what somebody may have to wait for, then what makes launches faster."""
     default, executor = model.default_spans(), model.executor
     for span in default:
         yield partial(executor.prepare, span, often=True)
-    for span in default:
-        yield partial(executor.refine, span)
     for span in model.served_spans():
         if span not in default:
             yield partial(executor.prepare, span)
+    for span in default:
+        yield partial(executor.refine, span)
 
 
 def warm_up(model: LoadedModel) -> None:

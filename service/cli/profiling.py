@@ -113,18 +113,11 @@ def measure(name: str, store: Path, asked: Asked, show: OnProgress) -> Profile:
     around = next(run for run in idle if run.connections == asked.connections)
     cores = len(os.sched_getaffinity(0))
     throughput = {
-        run.name: throughput_of(run, times, around, settings.max_batch, _threads(model, run, times), cores)
+        run.name: throughput_of(run, times, around, settings.max_batch, times.threads, cores)
         for run in served
         if run.connections == asked.connections
     }
     return Profile(times=times, parts=parts, idle=idle, served=served, throughput=throughput, cores=cores)
-
-
-def _threads(model: LoadedModel, run: Observed, times: SpanTimes) -> int:
-    """Processor threads of the launches of ``run``; where they differ, the most."""
-    from service.profiling.span_times import parse_span
-
-    return max(model.executor.threads(parse_span(name)) for name in run.spans if name in times.spans)
 
 
 def _launches(model: LoadedModel, settings: Settings, asked: Asked) -> SpanTimes:

@@ -74,8 +74,9 @@ class Executor(Protocol):
         """
         return exits.read(logits, measure, temperature, whole).cpu()
 
-    def threads(self, span: Span) -> int:
-        """Processor threads that compute a launch of ``span``."""
+    @property
+    def threads(self) -> int:
+        """Processor threads that compute a launch."""
         return 1
 
     def images_run(self, span: Span, images: int) -> int:

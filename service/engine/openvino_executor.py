@@ -80,6 +80,11 @@ class OpenVinoExecutor(Executor):
         """``CPU bf16``, ``CPU f32`` or ``CPU int8``."""
         return f"CPU {'int8' if self._graphs.int8 else self._precision}"
 
+    @property
+    def threads(self) -> int:
+        """As given, or by the cores of the machine."""
+        return self._threads
+
     def prepare(self, span: Span, often: bool = False) -> None:
         """Cut ``span`` out of the graph and compile it; ``often`` for every other batch size of its own."""
         if often and self._sizes:
@@ -94,10 +99,6 @@ class OpenVinoExecutor(Executor):
     def images_run(self, span: Span, images: int) -> int:
         """The next batch size that is run."""
         return _next_size(self._programs.get(span) or self._sizes, images)
-
-    def threads(self, span: Span) -> int:
-        """The same for all."""
-        return self._threads
 
     def inputs(self, span: Span, images: int) -> Features:
         """The inputs of the program that will run the batch."""

@@ -47,7 +47,7 @@ class SpanTimes(BaseModel, frozen=True, extra="forbid"):
     model: str = Field(description="name@version")
     device: str = Field(description="CPU, cuda:0")
     precision: str = Field(description="bf16, f32")
-    threads: int = Field(ge=0, description="Processor threads of a launch of the first of the spans.")
+    threads: int = Field(ge=0, description="Processor threads of a launch.")
     machine: str
     rounds: int = Field(ge=1, description="Launches of each span with each number of images.")
     padded: bool = Field(False, description="Launches are filled up to the next of the measured sizes.")
@@ -186,7 +186,7 @@ def measure_spans(
         model=model.key,
         device=device,
         precision=precision,
-        threads=model.executor.threads(spans[0]),
+        threads=model.executor.threads,
         machine=hardware(),
         rounds=rounds,
         padded=any(model.executor.images_run(span, size) > size for span in spans for size in sizes),

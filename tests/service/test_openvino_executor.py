@@ -115,6 +115,6 @@ def test_small_networks_leave_a_core_to_the_event_loop(
     graphs: SpanGraphs, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
 ) -> None:
     monkeypatch.setattr("service.engine.openvino_executor._cores", lambda: cores)
-    assert OpenVinoExecutor(graphs, 0, "f32", sizes=(1, 3)).threads(FIRST) == threads
-    assert OpenVinoExecutor(graphs, 0, "f32").threads(FIRST) == cores
-    assert OpenVinoExecutor(graphs, 2, "f32", sizes=(1, 3)).threads(FIRST) == 2
+    assert OpenVinoExecutor(graphs, 0, "f32", sizes=(1, 3)).threads == threads
+    assert OpenVinoExecutor(graphs, 0, "f32").threads == cores
+    assert OpenVinoExecutor(graphs, 2, "f32", sizes=(1, 3)).threads == 2

@@ -61,19 +61,41 @@ async def test_preparing_ends_with_the_service_and_with_the_model(
     store: Store, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     ended: list[str] = []
-    late = threading.Event()
+    under_way, late = threading.Event(), threading.Event()
 
     def prepare(model: LoadedModel, stopping: Callable[[], bool]) -> None:
+        under_way.set()
         while not stopping() and not late.wait(0.001):
             pass
         ended.append("in time" if stopping() else "late")
 
     monkeypatch.setattr("service.lifecycle.prepare_meanwhile", prepare)
     lifecycle = await begun(settings_of(store))
+    assert await asyncio.to_thread(under_way.wait, WAIT_S)
     asyncio.get_running_loop().call_later(WAIT_S, late.set)
     await (lifecycle.unload("small") if end == "unloaded" else lifecycle.close())
     await resting(lifecycle)
     assert ended == ["in time"]
+    await lifecycle.close()
+
+
+async def test_what_somebody_may_wait_for_comes_before_what_makes_launches_faster(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle = await begun(settings_of(store))
+    await resting(lifecycle)
+    (model,) = lifecycle.registry.models.values()
+    steps: list[tuple[str, Span]] = []
+    for name in ("prepare", "refine"):
+        monkeypatch.setattr(
+            TorchExecutor, name, lambda _, span, often=False, name=name: steps.append((name, span))
+        )
+    loading.prepare(model)
+    default = model.default_spans()
+    others = [span for span in model.served_spans() if span not in default]
+    assert steps == [
+        *(("prepare", span) for span in (*default, *others)), *(("refine", span) for span in default)
+    ]  # fmt: skip
     await lifecycle.close()
 
 
