@@ -4,13 +4,17 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test check format constraints
+.PHONY: serve test soak check format constraints
 
 serve: $(STAMP)
 	$(VENV)/bin/exitramp serve
 
 test: $(STAMP)
 	$(VENV)/bin/pytest
+
+# All reliability tests, the long ones included: under 30 minutes, nothing else should run meanwhile.
+soak: $(STAMP)
+	$(VENV)/bin/pytest tests/reliability -m "soak or not soak" --figures build/reliability/figures.md
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
