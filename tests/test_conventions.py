@@ -85,7 +85,10 @@ def test_the_load_test_imports_nothing_of_ours() -> None:
         }
 
 
-@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
+TESTS = {path.stem: path for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *TESTS.values()], ids=[*MODULES, *TESTS])
 def test_files_and_functions_stay_short(path: Path) -> None:
     """A function is counted from its body on: typed signatures of commands are data."""
     source = path.read_text()
