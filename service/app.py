@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -25,6 +24,7 @@ from service.limits import BodyLimit
 from service.metrics import Metrics
 from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
+from service.routes.documentation import document
 from service.routes.playground import playground
 from service.settings import Settings
 from service.state import Service
@@ -59,18 +59,23 @@ def create_app(
         await service.close()
         logger.info("stopped")
 
-    app = FastAPIOffline(  # the pages of /docs and /redoc come from here, too
+    app = FastAPI(
         title="exitramp",
         description="Image classification that spends only the compute it is allowed. "
         "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
         version=VERSION,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,  # see service.routes.documentation
+        redoc_url=None,
     )
     app.state.service = service
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
-    app.include_router(playground(settings))
+    if settings.docs:
+        document(app)
+        app.include_router(playground(settings))
     failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,

@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     trusted_hosts: tuple[str, ...] = Field(
         ("*",), description="Host headers that are answered; others get 400. * answers all."
     )
+    docs: bool = Field(
+        True,
+        description="Pages for people: the playground, /docs, /redoc and /openapi.json. Without them the "
+        "service is its interface alone, and does not describe it.",
+    )
     shutdown_grace_s: int = Field(
         10, ge=1, description="Longest wait for open requests after SIGTERM, seconds; then they are cut off."
     )
