@@ -22,6 +22,7 @@ from service.errors import (
 from service.failures import answer_error, expected_failures
 from service.limits import BodyLimit
 from service.metrics import Metrics
+from service.metrics_port import MetricsApart
 from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
 from service.routes.documentation import document
@@ -86,6 +87,8 @@ def create_app(
     app.add_middleware(Direct, endpoints=endpoints, failures=failures)
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    if settings.metrics_port is not None:
+        app.add_middleware(MetricsApart, port=settings.metrics_port)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     classifying = [*endpoints, *v2.INFER_PATHS]
     app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)

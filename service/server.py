@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.app import create_app
-from service.http_server import CannotListen, Server, announce, configure, listen
+from service.http_server import CannotListen, Server, announce, configure, listen, listen_for_metrics
 from service.process import prepare_process
 from service.settings import Settings
 
@@ -27,9 +27,9 @@ def serve(settings: Settings) -> str | None:
     app = create_app(settings, on_failure)
     server = Server(configure(app, settings), app.state.service.drain)
     try:
-        listener = listen(settings)
+        listeners = [listen(settings), *listen_for_metrics(settings)]
     except CannotListen as error:
         return str(error)
-    announce(listener.getsockname()[:2], settings)
-    server.run(sockets=[listener])
+    announce(listeners[0].getsockname()[:2], settings)
+    server.run(sockets=listeners)
     return failure[0] if failure else None
