@@ -34,8 +34,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65535,
-        description="Port for /metrics and nothing else, on the same address; on the other one /metrics is then "
-        "404. Without it whoever can ask for a class can also see how busy the service is.",
+        description="Port for /metrics and nothing else, on the same address; on the other one /metrics is "
+        "404 then. Without it whoever can ask for a class can also see how busy the service is.",
     )
     http_workers: int = Field(
         1,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from service import VERSION
 from service.app import create_app
+from service.errors import Unauthorized
 from service.http_server import configure
 from service.keys import KeyRing
 from service.settings import Settings
@@ -125,6 +127,26 @@ async def test_an_administrators_key_is_compared_by_digest_in_constant_time(
         answer = await client.get("/admin/models/m/policies", headers=headers)
         assert answer.status_code == 401
     assert [len(one) == len(other) == 64 for one, other in compared] == [True]
+
+
+@pytest.mark.parametrize("given", ["first", "last", "wrong", "x" * 10_000])
+def test_every_key_is_compared_whichever_it_is(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("first", "middle", "last")}
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [{"name": name, "sha256": one} for name, one in digests.items()]}))
+    ring = KeyRing.load(path)
+    compared: list[bytes] = []
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", watched)
+    with nullcontext() if given in digests else pytest.raises(Unauthorized):
+        assert ring.authenticate(given).name == given
+    assert [one.hex() for one in compared] == list(digests.values())
 
 
 def test_a_keys_file_that_anybody_may_write_is_reported(
