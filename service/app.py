@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import Lifespan
 
 from service import VERSION
 from service.direct import Direct, Failed
@@ -60,17 +61,7 @@ def create_app(
         await service.close()
         logger.info("stopped")
 
-    app = FastAPI(
-        title="exitramp",
-        description="Image classification that spends only the compute it is allowed. "
-        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
-        version=VERSION,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
-        lifespan=lifespan,
-        openapi_url="/openapi.json" if settings.docs else None,
-        docs_url=None,  # see service.routes.documentation
-        redoc_url=None,
-    )
+    app = _application(settings, lifespan)
     app.state.service = service
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
@@ -93,6 +84,21 @@ def create_app(
     classifying = [*endpoints, *v2.INFER_PATHS]
     app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
     return app
+
+
+def _application(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """FastAPI without any route of ours yet."""
+    return FastAPI(
+        title="exitramp",
+        description="Image classification that spends only the compute it is allowed. "
+        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
+        version=VERSION,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,  # see service.routes.documentation
+        redoc_url=None,
+    )
 
 
 async def _load(
