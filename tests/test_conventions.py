@@ -163,7 +163,7 @@ def test_the_architecture_names_nothing_that_is_gone() -> None:
     named = set(re.findall(r"`([a-z_0-9/]+\.(?:py|json))`", told))
     there = {
         path.relative_to(ROOT).as_posix()
-        for room in ("service", "model_store", "tests")
+        for room in ("deploy", "service", "model_store", "tests")
         for path in (ROOT / room).rglob("*.*")
     }
     assert len(named) > 50
