@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Match, Mount
 
 from service import VERSION
 from service.direct import Direct, Failed
+from service.documents.complete import DESCRIPTION, TAGS, document
 from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -26,10 +28,14 @@ from service.metrics import Metrics
 from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
 from service.routes.playground import playground
+from service.schemas import Problem, ProtocolError
 from service.settings import Settings
 from service.state import Service
 
 logger = logging.getLogger(__name__)
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""That routes may have."""
 
 
 def create_app(
@@ -61,8 +67,8 @@ def create_app(
 
     app = FastAPIOffline(  # the pages of /docs and /redoc come from here, too
         title="exitramp",
-        description="Image classification that spends only the compute it is allowed. "
-        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
+        description=DESCRIPTION,
+        openapi_tags=list(TAGS),
         version=VERSION,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
         lifespan=lifespan,
@@ -71,6 +77,7 @@ def create_app(
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     app.include_router(playground(settings))
+    app.openapi = document(app, [Problem, ProtocolError, *v2.BODIES])  # type: ignore[method-assign]
     failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,
@@ -112,8 +119,8 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> dict[type[Exception], Fail
         if error.status_code == 404:
             return answer_error(request, NotFound(f"nothing is at {request.url.path}"))
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "").split(", ")
-            return answer_error(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
+            refusal = MethodNotAllowed(f"{request.method} is not for this route", _allowed(request))
+            return answer_error(request, refusal)
         return answer_error(request, InvalidRequest(str(error.detail)))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -128,6 +135,18 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> dict[type[Exception], Fail
     for kind, handler in failures.items():
         app.add_exception_handler(kind, handler)
     return failures
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the request's address, of all its routes: the one that refuses knows its own only."""
+    routes, scope = request.app.routes, request.scope
+    if any(isinstance(route, Mount) and route.matches(scope)[0] is Match.FULL for route in routes):
+        return ["GET", "HEAD"]  # files, which do not look at the method before they are asked for
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _told(error: RequestValidationError) -> InvalidRequest:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from service.errors import InvalidRequest, TooLarge
 from service.headers import quoted
-from service.routes.bodies import MAX_IMAGES
+from service.limits import MAX_IMAGES
 from service.routes.v2.tensors import EXIT, FLOPS, IMAGE, LABEL, PROBABILITIES
 
 _OUTPUTS = (PROBABILITIES, LABEL, EXIT, FLOPS)
