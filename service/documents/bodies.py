@@ -59,5 +59,16 @@ def media(description: str, content: Mapping[str, str | None], *headers: str) ->
     return {"description": description, "content": forms, "headers": told(*headers)}
 
 
+EVENT: Final = {
+    "description": "Server-sent events. OpenAPI 3.1 has no word for one of them: it is the object.",
+    "type": ["string", "object"],
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["prediction", "done", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""What ``/classify/stream`` answers."""
+
 SPENT: Final = ("X-FLOPs", "X-Exit", "Server-Timing")
 """Headers of every answer that cost something."""

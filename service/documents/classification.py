@@ -7,9 +7,9 @@ from typing import Any, Final
 from fastapi import Response
 
 from service.documents import examples
-from service.documents.bodies import BINARY, SPENT, images, json_body, media, success
+from service.documents.bodies import BINARY, EVENT, SPENT, images, json_body, media, success
 from service.documents.errors import CLASSIFYING, failures
-from service.documents.headers import BUDGETS, CLIENT, JSON_BYTES, MODEL, told
+from service.documents.headers import BUDGETS, CLIENT, JSON_BYTES, MODEL, STRICT_ID, told
 from service.errors import NotExplainable
 from service.limits import MAX_IMAGES
 from service.schemas import ClassifyBody
@@ -30,7 +30,7 @@ CLASSIFY: Final[dict[str, Any]] = {
         **failures(*CLASSIFYING),
     },
     "openapi_extra": {
-        "parameters": [*BUDGETS, MODEL],
+        "parameters": [*BUDGETS, MODEL, STRICT_ID],
         "requestBody": images(MAX_IMAGES),
         "security": CLIENT,
     },
@@ -41,11 +41,12 @@ _ONE_IMAGE: Final = {**CLASSIFY["openapi_extra"], "requestBody": images(1)}
 STREAM: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
-        200: media(
-            "Server-sent events: `prediction` for each exit, then `done`; `error` if it fails in between.",
-            {"text/event-stream": examples.EVENTS},
-            "Cache-Control",
-        ),
+        200: {
+            "description": "Server-sent events: `prediction` for each exit, then `done`; `error` if it fails "
+            "in between.",
+            "content": {"text/event-stream": {"schema": EVENT, "example": examples.EVENTS}},
+            "headers": told("Cache-Control"),
+        },
         **failures(*CLASSIFYING),
     },
     "openapi_extra": _ONE_IMAGE,
@@ -73,7 +74,7 @@ INFER: Final[dict[str, Any]] = {
         **failures(*CLASSIFYING, protocol=True),
     },
     "openapi_extra": {
-        "parameters": [*BUDGETS, JSON_BYTES],
+        "parameters": [*BUDGETS, JSON_BYTES, STRICT_ID],
         "requestBody": json_body("InferBody", examples.INFER),
         "security": CLIENT,
     },

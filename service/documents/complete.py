@@ -89,7 +89,9 @@ def _complete_operation(operation: Described) -> None:
     if "HTTPValidationError" in str(responses.get("422")):  # FastAPI's own; ours is 400 invalid_request
         del responses["422"]
     operation["responses"] = {status: _identified(status, responses[status]) for status in sorted(responses)}
-    operation["parameters"] = [*operation.get("parameters", []), *ALWAYS]
+    own = operation.get("parameters", [])
+    known = {parameter["name"] for parameter in own}
+    operation["parameters"] = [*own, *(parameter for parameter in ALWAYS if parameter["name"] not in known)]
     first, _, rest = operation["description"].partition("\n\n")
     operation["summary"] = " ".join(first.replace("``", "").split()).removesuffix(".")
     operation["description"] = rest

@@ -62,12 +62,24 @@ JSON_BYTES: Final = _asked(
 
 KNOWN_TAG: Final = _asked("If-None-Match", "The `ETag` of what is known already.", '"6199361fde26df17"')
 
+REQUEST_ID: Final = "X-Request-Id"
+
+_OWN_ID: Final = "a1b2c3"
+
+STRICT_ID: Final = _asked(
+    REQUEST_ID,
+    "Comes back in the answer and in errors; without it the server makes one.",
+    _OWN_ID,
+    pattern="^[!-~]{1,128}$",
+)
+"""Where headers are parsed strictly: on the routes that classify."""
+
 ALWAYS: Final = (
     _asked(
-        "X-Request-Id",
-        "Comes back in the answer and in errors; without it the server makes one.",
-        "a1b2c3",
-        pattern="^[!-~]{1,128}$",
+        REQUEST_ID,
+        "Comes back in the answer and in errors, if it is 1 to 128 printable ASCII characters, none a space; "
+        "otherwise the server makes one.",
+        _OWN_ID,
     ),
     _asked(
         "traceparent",
@@ -76,7 +88,7 @@ ALWAYS: Final = (
     ),
     _asked("tracestate", "Goes with `traceparent`.", "vendor=value"),
 )
-"""Headers of every request."""
+"""Headers of every request that does not say more of one of them."""
 
 SECURITY: Final = {
     "ApiKey": {
@@ -112,10 +124,8 @@ def _told(description: str, example: Any, required: bool = True, **schema: Any) 
     }
 
 
-REQUEST_ID: Final = "X-Request-Id"
-
 ANSWERED: Final = {
-    REQUEST_ID: _told("The request's id: its own, or one that the server made.", "a1b2c3", minLength=1),
+    REQUEST_ID: _told("The request's id: its own, or one that the server made.", _OWN_ID, minLength=1),
     "X-FLOPs": _told("FLOPs charged, summed over the images.", 15258880, minimum=0),
     "X-Exit": _told(
         "The exit that answered, from 1; only where there is one image.", 1, required=False, minimum=1

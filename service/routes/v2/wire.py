@@ -56,7 +56,10 @@ class InferBody(BaseModel, strict=True):
         description="flop_budget, flop_limit, deadline_ms: as the headers. timeout: a deadline in "
         "microseconds. binary_data_output: all outputs as bytes.",
     )
-    inputs: Annotated[list[InputBody], FailFast()]
+    inputs: Annotated[list[InputBody], FailFast()] = Field(
+        description="Exactly one.",
+        json_schema_extra={"minItems": 1, "maxItems": 1},  # documented here, and refused in plain words below
+    )
     outputs: list[OutputBody] | None = Field(None, max_length=16, description="Without, all.")
 
 
