@@ -16,7 +16,7 @@ from starlette.routing import Match, Mount
 
 from service import VERSION
 from service.direct import Direct, Failed
-from service.documents.complete import DESCRIPTION, TAGS, document
+from service.documents.complete import DESCRIPTION, PAGE, TAGS, document
 from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -69,6 +69,7 @@ def create_app(
         title="exitramp",
         description=DESCRIPTION,
         openapi_tags=list(TAGS),
+        swagger_ui_parameters=PAGE,
         version=VERSION,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
         lifespan=lifespan,

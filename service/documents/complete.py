@@ -41,6 +41,12 @@ TAGS: Final = (
     {"name": "playground", "description": "The page that shows in a browser what budgets do."},
 )
 
+PAGE: Final = {
+    "defaultModelsExpandDepth": 0,  # the list of schemas is there, folded: it is longer than all routes
+    "displayRequestDuration": True,
+}
+"""How /docs shows the document."""
+
 UNSEEN: Final = {str(kind.status) for kind in GUARD}
 """Statuses that may have been sent before the request had an id."""
 

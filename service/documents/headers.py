@@ -16,14 +16,13 @@ Described = dict[str, Any]
 
 
 def _asked(name: str, description: str, example: str, **schema: Any) -> Described:
-    """An optional header of requests."""
+    """An optional header. Its example is the schema's: of those of headers themselves /docs sends each."""
     return {
         "name": name,
         "in": "header",
         "required": False,
         "description": description,
-        "schema": {"type": "string", **schema},
-        "example": example,
+        "schema": {"type": "string", **schema, "examples": [example]},
     }
 
 
@@ -37,7 +36,8 @@ BUDGETS: Final = (
         "**Mean** FLOPs per image; a hard image may cost more, an easy one less. Plain, scientific, or with "
         "k, M, G or T (powers of 1000). Several images of one request never sum to more than n times this.",
         "25M",
-    ),
+    )
+    | {"example": "25M"},
     _number("X-FLOP-Limit", "FLOPs that **no** image exceeds: the deepest exit that fits answers.", "40M"),
     _number(
         "X-Deadline-Ms", "Milliseconds from the request's arrival to its answer, written likewise.", "5000"

@@ -193,6 +193,6 @@ def test_so_are_thousands_of_cases_with_every_corner(
     digest = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
     file.write_text(json.dumps({"keys": [{"name": "client", "sha256": digest}]}))
     with served(store, {"KEYS_FILE": str(file)} if keys else {}) as server:
-        asked = ask(server, configured(20, ("examples", "coverage", "fuzzing")))
+        asked = ask(server, configured(6, ("examples", "coverage", "fuzzing")))
     figure(14, f"{'with' if keys else 'without'} API keys: {asked}")
     judge(asked, least=1000)

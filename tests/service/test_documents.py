@@ -79,7 +79,8 @@ def with_schemas(document: Described) -> Iterator[Described]:
 
 def examples_of(document: Described, part: Described) -> list[Any]:
     named = [found(document, example)["value"] for example in part.get("examples", {}).values()]
-    return [*named, *([part["example"]] if "example" in part else [])]
+    own = [part["example"]] if "example" in part else []
+    return [*named, *own, *part["schema"].get("examples", [])]
 
 
 def test_it_is_an_openapi_document(document: Described) -> None:
