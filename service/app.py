@@ -16,7 +16,7 @@ from starlette.routing import Match, Mount
 
 from service import VERSION
 from service.direct import Direct, Failed
-from service.documents.complete import DESCRIPTION, PAGE, TAGS, document
+from service.documents.complete import DESCRIPTION, PAGE, TAGS, openapi_of
 from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -78,7 +78,7 @@ def create_app(
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
     app.include_router(playground(settings))
-    app.openapi = document(app, [Problem, ProtocolError, *v2.BODIES])  # type: ignore[method-assign]
+    app.openapi = openapi_of(app, [Problem, ProtocolError, *v2.BODIES])  # type: ignore[method-assign]
     failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,

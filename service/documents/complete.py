@@ -51,7 +51,7 @@ UNSEEN: Final = {str(kind.status) for kind in GUARD}
 """Statuses that may have been sent before the request had an id."""
 
 
-def document(app: FastAPI, models: list[type[BaseModel]]) -> Callable[[], Described]:
+def openapi_of(app: FastAPI, models: list[type[BaseModel]]) -> Callable[[], Described]:
     """What makes the document of ``app``, once: for ``app.openapi``.
 
     Args:

@@ -37,6 +37,12 @@ DOCUMENTED = ["2xx", "3xx", "4xx", "503", "504"]
 """What may be answered, if it is documented. 500 is documented and may not."""
 
 
+QUICK = ("examples", "fuzzing")
+
+EVERYTHING = (*QUICK, "coverage")
+"""Phases of schemathesis; ``coverage`` tries each boundary of each schema, and other methods."""
+
+
 @dataclass
 class Asked:
     """What schemathesis asked, and what it did not like."""
@@ -100,7 +106,7 @@ def served(store: Path, settings: Mapping[str, str]) -> Iterator[Server]:
         yield server
 
 
-def configured(examples: int, phases: tuple[str, ...]) -> SchemathesisConfig:
+def configured(examples: int, phases: tuple[str, ...], api_key: str | None = None) -> SchemathesisConfig:
     """``phases`` of schemathesis with so many ``examples`` for each operation, and values that often fit."""
     off = {name: {"enabled": False} for name in ("examples", "coverage", "fuzzing", "stateful")}
     # What answers say would be tried, too: to unload the one model that all the rest is about.
@@ -117,7 +123,7 @@ def configured(examples: int, phases: tuple[str, ...]) -> SchemathesisConfig:
     stored = {"include-path-regex": "/(un)?load$", "parameters": {"path.name": {"dictionary": "stored"}}}
     return SchemathesisConfig.from_dict(
         {
-            "headers": {"X-Admin-Key": ADMIN_KEY, "X-API-Key": CLIENT_KEY},
+            "headers": {"X-Admin-Key": ADMIN_KEY} | ({} if api_key is None else {"X-API-Key": api_key}),
             "generation": {"max-examples": examples, "deterministic": True, "no-shrink": True},
             "dictionaries": {
                 name: {"values": values} for name, values in (often | {"stored": [STORED]}).items()
@@ -178,21 +184,31 @@ def judge(asked: Asked, least: int) -> None:
 @pytest.mark.usefixtures("pictures")
 def test_what_the_document_allows_and_forbids_is_answered_as_it_says(store: Path, figure: Figure) -> None:
     with served(store, {}) as server:
-        asked = ask(server, configured(3, ("examples", "fuzzing")))
+        asked = ask(server, configured(3, QUICK))
     figure(14, f"quick: {asked}")
     judge(asked, least=150)
 
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("pictures")
-@pytest.mark.parametrize("keys", [False, True], ids=["open", "with_keys"])
-def test_so_are_thousands_of_cases_with_every_corner(
-    store: Path, tmp_path: Path, keys: bool, figure: Figure
-) -> None:
+def test_so_are_thousands_of_cases_with_every_corner(store: Path, figure: Figure) -> None:
+    with served(store, {}) as server:
+        asked = ask(server, configured(6, EVERYTHING))
+    figure(14, f"without API keys: {asked}")
+    judge(asked, least=1000)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("pictures")
+def test_so_they_are_where_keys_are_configured(store: Path, tmp_path: Path, figure: Figure) -> None:
     file = tmp_path / "keys.json"
     digest = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
     file.write_text(json.dumps({"keys": [{"name": "client", "sha256": digest}]}))
-    with served(store, {"KEYS_FILE": str(file)} if keys else {}) as server:
-        asked = ask(server, configured(6, ("examples", "coverage", "fuzzing")))
-    figure(14, f"{'with' if keys else 'without'} API keys: {asked}")
-    judge(asked, least=1000)
+    with served(store, {"KEYS_FILE": str(file)}) as server:
+        known = ask(server, configured(6, EVERYTHING, CLIENT_KEY))
+        stranger = ask(server, configured(3, QUICK))
+    figure(14, f"with an API key: {known}")
+    figure(14, f"without the API key that is wanted: {stranger}")
+    judge(known, least=1000)
+    assert not stranger.failures, "\n\n".join(stranger.failures[:5])
+    assert stranger.statuses[401] > known.statuses[401] / 2 and not stranger.classified
