@@ -56,10 +56,8 @@ class InferBody(BaseModel, strict=True):
         description="flop_budget, flop_limit, deadline_ms: as the headers. timeout: a deadline in "
         "microseconds. binary_data_output: all outputs as bytes.",
     )
-    inputs: Annotated[list[InputBody], FailFast()] = Field(
-        description="Exactly one.",
-        json_schema_extra={"minItems": 1, "maxItems": 1},  # documented here, and refused in plain words below
-    )
+    # One; documented so, but refused in plain words below.
+    inputs: Annotated[list[InputBody], FailFast()] = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
     outputs: list[OutputBody] | None = Field(None, max_length=16, description="Without, all.")
 
 
