@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Match, Mount
 from starlette.types import Lifespan
 
 from service import VERSION
 from service.direct import Direct, Failed
+from service.documents.complete import DESCRIPTION, TAGS, openapi_of
 from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -28,10 +30,14 @@ from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
 from service.routes.documentation import document
 from service.routes.playground import playground
+from service.schemas import Problem, ProtocolError
 from service.settings import Settings
 from service.state import Service
 
 logger = logging.getLogger(__name__)
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""That routes may have."""
 
 
 def create_app(
@@ -68,6 +74,7 @@ def create_app(
     if settings.docs:
         document(app)
         app.include_router(playground(settings))
+    app.openapi = openapi_of(app, [Problem, ProtocolError, *v2.BODIES])  # type: ignore[method-assign]
     failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,
@@ -90,8 +97,8 @@ def _application(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """FastAPI without any route of ours yet."""
     return FastAPI(
         title="exitramp",
-        description="Image classification that spends only the compute it is allowed. "
-        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
+        description=DESCRIPTION,
+        openapi_tags=list(TAGS),
         version=VERSION,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
         lifespan=lifespan,
@@ -126,8 +133,8 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> dict[type[Exception], Fail
         if error.status_code == 404:
             return answer_error(request, NotFound(f"nothing is at {request.url.path}"))
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "").split(", ")
-            return answer_error(request, MethodNotAllowed(f"{request.method} is not for this route", allowed))
+            refusal = MethodNotAllowed(f"{request.method} is not for this route", _allowed(request))
+            return answer_error(request, refusal)
         return answer_error(request, InvalidRequest(str(error.detail)))
 
     async def on_invalid(request: Request, error: Exception) -> Response:
@@ -142,6 +149,18 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> dict[type[Exception], Fail
     for kind, handler in failures.items():
         app.add_exception_handler(kind, handler)
     return failures
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the request's address, of all its routes: the one that refuses knows its own only."""
+    routes, scope = request.app.routes, request.scope
+    if any(isinstance(route, Mount) and route.matches(scope)[0] is Match.FULL for route in routes):
+        return ["GET", "HEAD"]  # files, which do not look at the method before they are asked for
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _told(error: RequestValidationError) -> InvalidRequest:

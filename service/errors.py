@@ -92,9 +92,9 @@ class Unauthorized(ClientError):
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
-    def __init__(self, detail: str) -> None:
-        """Name the header that is expected; RFC 9110 section 15.5.2 demands a challenge."""
-        super().__init__(detail, {"WWW-Authenticate": 'ApiKey realm="exitramp", header="X-API-Key"'})
+    def __init__(self, detail: str, header: str = "X-API-Key") -> None:
+        """Name the ``header`` that must hold a key; RFC 9110 section 15.5.2 demands a challenge."""
+        super().__init__(detail, {"WWW-Authenticate": f'ApiKey realm="exitramp", header="{header}"'})
 
 
 class Forbidden(ClientError):

@@ -1,4 +1,4 @@
-"""The limit on request bodies; plain ASGI.
+"""The limits on request bodies; plain ASGI.
 
 FastAPI's ``max_body_size`` would do but for its answer: to a large Content-Length it is always plain text,
 whatever the application says.
@@ -6,11 +6,16 @@ whatever the application says.
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooLarge
 from service.observe import REQUEST_ID
 from service.problems import problem
+
+MAX_IMAGES: Final = 64
+"""Images in one request."""
 
 
 class BodyLimit:

@@ -25,13 +25,22 @@ def problem_members(error: ServiceError, request_id: str | None = None) -> dict[
         "type": CODE_URN + error.code,
         "title": error.title,
         "status": error.status,
-        # orjson refuses lone surrogates, and reporting an error must not raise one.
-        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "detail": _shown_detail(error),
         "code": error.code,
     }
     if request_id is not None:
         members["request_id"] = request_id
     return members
+
+
+def protocol_members(error: ServiceError) -> dict[str, str]:
+    """The members of an error of the Open Inference Protocol, and our code."""
+    return {"error": _shown_detail(error), "code": error.code}
+
+
+def _shown_detail(error: ServiceError) -> str:
+    # orjson refuses lone surrogates, and reporting an error must not raise one.
+    return error.detail.encode("utf-8", "replace").decode()
 
 
 def problem(error: ServiceError, request_id: str | None = None, path: str = "") -> Response:
@@ -44,6 +53,6 @@ def problem(error: ServiceError, request_id: str | None = None, path: str = "") 
             ``{"error": …}``; status, headers and code are the same.
     """
     if path == V2 or path.startswith(V2 + "/"):
-        members = {"error": problem_members(error)["detail"], "code": error.code}
+        members = protocol_members(error)
         return Response(orjson.dumps(members), error.status, error.headers, "application/json")
     return Response(orjson.dumps(problem_members(error, request_id)), error.status, error.headers, MEDIA_TYPE)

@@ -22,6 +22,13 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
+class ProtocolError(BaseModel):
+    """An error of the Open Inference Protocol: everything below ``/v2`` that is not a success."""
+
+    error: str = Field(description="Names the value and the limit.")
+    code: str = Field(description="Stable name of the error, as everywhere in this service.")
+
+
 class TopClass(BaseModel):
     """One of the most probable classes."""
 

@@ -139,7 +139,7 @@ def require_admin(request: Request) -> None:
         raise Forbidden("administration is off; EXITRAMP_ADMIN_KEY_SHA256 turns it on")
     given = hashlib.sha256(request.headers.get("X-Admin-Key", "").encode("latin-1")).hexdigest()
     if not hmac.compare_digest(given, wanted):
-        raise Unauthorized("this needs the administrator's key in the header X-Admin-Key")
+        raise Unauthorized("this needs the administrator's key in the header X-Admin-Key", "X-Admin-Key")
 
 
 def _quota_store(settings: Settings, metrics: Metrics) -> QuotaStore | None:

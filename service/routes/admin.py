@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from model_store.policy import Policy
+from service.documents import examples
+from service.documents.bodies import success
+from service.documents.errors import ADMINISTERING, failures
+from service.documents.headers import ADMINISTRATOR, PolicyName
 from service.engine.shadow import Shadow
-from service.schemas import Problem
+from service.errors import UnknownModel
 from service.slots import Slot
 from service.state import require_admin, service_of
 
@@ -21,7 +27,10 @@ router = APIRouter(
     prefix="/admin/models",
     tags=["administration"],
     dependencies=[Depends(require_admin), Depends(loaded)],
-    responses={status: {"model": Problem} for status in (400, 401, 403, 404, 503)},
+    responses={
+        200: success("The policies afterwards.", examples.POLICIES),
+        **failures(*ADMINISTERING, UnknownModel),
+    },
 )
 
 
@@ -66,34 +75,46 @@ class RollbackBody(BaseModel, extra="forbid"):
     revision: int | None = Field(None, description="Default: the one before the one in force.")
 
 
-@router.get("/{name}/policies")
-async def show_policies(request: Request, name: str) -> Policies:
-    """Policies of a model since it was loaded, and the one on trial."""
+def _documents(body: Any = None) -> dict[str, Any]:
+    """That a key is needed, and an example of the body."""
+    content = {} if body is None else {"requestBody": {"content": {"application/json": {"example": body}}}}
+    return {"security": ADMINISTRATOR, **content}
+
+
+@router.get("/{name}/policies", openapi_extra=_documents())
+async def show_policies(request: Request, name: PolicyName) -> Policies:
+    """Show the policies that a model has had since it was loaded, and the one on trial."""
     return _describe(service_of(request).lifecycle.slot(name))
 
 
-@router.post("/{name}/policies")
-async def set_policy(request: Request, name: str, policy: Policy) -> Policies:
-    """Put another policy in force; weights stay, requests under way end with the old one."""
+@router.post("/{name}/policies", openapi_extra=_documents(examples.POLICY))
+async def set_policy(request: Request, name: PolicyName, policy: Policy) -> Policies:
+    """Put another policy in force.
+
+    The weights stay; requests under way end with the old one.
+    """
     return _describe(await service_of(request).lifecycle.set_policy(name, policy))
 
 
-@router.post("/{name}/policies/rollback")
-async def roll_back(request: Request, name: str, body: RollbackBody | None = None) -> Policies:
+@router.post("/{name}/policies/rollback", openapi_extra=_documents({"revision": 1}))
+async def roll_back(request: Request, name: PolicyName, body: RollbackBody | None = None) -> Policies:
     """Put an earlier policy in force again."""
     revision = None if body is None else body.revision
     return _describe(await service_of(request).lifecycle.roll_back(name, revision))
 
 
-@router.put("/{name}/shadow")
-async def set_shadow(request: Request, name: str, body: ShadowBody) -> Policies:
-    """Try a policy in the background on images that are answered under the one in force."""
+@router.put("/{name}/shadow", openapi_extra=_documents({"policy": examples.POLICY, "share": 0.5}))
+async def set_shadow(request: Request, name: PolicyName, body: ShadowBody) -> Policies:
+    """Try a policy in the background.
+
+    On images that are answered under the one in force.
+    """
     return _describe(await service_of(request).lifecycle.set_shadow(name, body.policy, body.share))
 
 
-@router.delete("/{name}/shadow")
-async def end_shadow(request: Request, name: str) -> Policies:
-    """End the trial."""
+@router.delete("/{name}/shadow", openapi_extra=_documents())
+async def end_shadow(request: Request, name: PolicyName) -> Policies:
+    """End the trial of a policy."""
     return _describe(await service_of(request).lifecycle.set_shadow(name, None))
 
 

@@ -16,10 +16,8 @@ from service.decoding import refuse_compressed
 from service.engine.ticket import Image
 from service.errors import InvalidRequest, ServiceError
 from service.headers import Budget, RequestHeaders
+from service.limits import MAX_IMAGES
 from service.state import Service
-
-MAX_IMAGES = 64
-"""Images in one request."""
 
 Decoded = list[Image | ServiceError]
 """One entry per image sent, in order: pixels, or why there are none."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from service.documents.classification import CLASSIFY
 from service.rendering import entry
 from service.routes.answer import answer
-from service.routes.documents import CLASSIFY
 
 router = APIRouter(tags=["classification"])
 
 
 @router.post("/classify", **CLASSIFY)
 async def classify(request: Request) -> Response:
-    """Classify one image (raw body) or 1 to 64 (multipart parts named ``image``).
+    """Classify images under a FLOP budget.
 
-    The mean of the FLOPs spent per image is held at ``X-FLOP-Budget``, no image spends more than
-    ``X-FLOP-Limit``, and the answer comes within ``X-Deadline-Ms``. One FLOP is one multiply-add.
+    One image as the body, or 1 to 64 as multipart parts named ``image``. The mean of the FLOPs spent per
+    image is held at ``X-FLOP-Budget``, no image spends more than ``X-FLOP-Limit``, and the answer comes
+    within ``X-Deadline-Ms``. One FLOP is one multiply-add.
     """
     answered = await answer(request)
     headers = answered.headers()  # first: the error of a single image is the whole answer

@@ -15,6 +15,8 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from service.documents.complete import PAGE
+
 SCRIPTS: Final = "static-offline-docs"
 """Where the scripts are; like all addresses in the pages relative, so that they work behind a path prefix."""
 
@@ -36,6 +38,7 @@ def document(app: FastAPI) -> None:
         swagger_js_url=f"{SCRIPTS}/swagger-ui-bundle.js",
         swagger_css_url=f"{SCRIPTS}/swagger-ui.css",
         swagger_favicon_url=icon,
+        swagger_ui_parameters=PAGE,
     )
     redoc = get_redoc_html(
         openapi_url=schema,

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 
 from model_store.explain import NoActivationMap, activation_map, overlay
 from model_store.store import Store
+from service.documents.classification import EXPLAIN
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Image
 from service.errors import NotExplainable, Overloaded
 from service.routes.answer import answer
 from service.routes.bodies import one_image
-from service.routes.documents import EXPLAIN
 from service.state import Service, service_of
 
 MAX_DRAWING = 16
@@ -25,10 +25,10 @@ router = APIRouter(tags=["classification"])
 
 @router.post("/explain", **EXPLAIN)
 async def explain(request: Request) -> Response:
-    """Classify one image like ``/classify`` and draw the class-activation map of its class over it.
+    """Classify one image and draw over it where the evidence for its class is.
 
-    The map is that of the exit which the budget chose. The answer is a PNG of what the network saw, enlarged;
-    its headers name exit, FLOPs and the index of the class.
+    Like ``/classify``, but the answer is a picture: what the network saw, enlarged, under the
+    class-activation map of the exit that answered. Its headers name exit, FLOPs and the index of the class.
     """
     service = service_of(request)
     if service.drawing >= MAX_DRAWING:

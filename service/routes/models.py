@@ -5,23 +5,40 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from model_store.flops import dense_flops, direct_flops
+from service.documents import examples
+from service.documents.bodies import success
+from service.documents.errors import UNTIL_LOADED, failures
+from service.documents.headers import ModelName
 from service.engine.loaded import LoadedModel
-from service.schemas import CurvePoint, ExitBody, ModelBody, ModelsBody, Problem
+from service.errors import UnknownModel
+from service.schemas import CurvePoint, ExitBody, ModelBody, ModelsBody
 from service.state import service_of
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.get("", responses={503: {"model": Problem}})
+@router.get(
+    "",
+    responses={
+        200: success("All models, the default first.", {"models": [examples.MODEL]}),
+        **failures(*UNTIL_LOADED),
+    },
+)
 async def list_models(request: Request) -> ModelsBody:
-    """All loaded models."""
+    """List the loaded models, with what each exit costs and how accurate it is."""
     registry, _ = service_of(request).loaded()
     return ModelsBody(models=[describe(model) for model in registry.models.values()])
 
 
-@router.get("/{name}", responses={404: {"model": Problem}, 503: {"model": Problem}})
-async def show_model(request: Request, name: str) -> ModelBody:
-    """One loaded model, by ``name``, ``name@version`` or task."""
+@router.get(
+    "/{name}",
+    responses={200: success("The model.", examples.MODEL), **failures(UnknownModel, *UNTIL_LOADED)},
+)
+async def show_model(request: Request, name: ModelName) -> ModelBody:
+    """Describe a loaded model.
+
+    By ``name``, ``name@version``, or a task, whose first model it is then.
+    """
     registry, _ = service_of(request).loaded()
     return describe(registry.find(name)[0])
 

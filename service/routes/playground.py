@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers
 
-from service.errors import NotFound
+from service.documents.bodies import media
+from service.documents.errors import failures
+from service.documents.headers import KNOWN_TAG, told
+from service.errors import NotFound, NotReady
 from service.settings import Settings
 
 PAGE: Final = "index.html"
@@ -40,6 +43,24 @@ TYPES: Final = {
 """Content types by suffix; nothing else is served. ``mimetypes`` asks the system's tables, which differ."""
 
 
+_TOLD: Final = ("Cache-Control", "ETag")
+
+_PAGE: Final = media("The page.", {"text/html": "<!doctype html>"}, *_TOLD)
+
+_FILE: Final = media("The file.", dict.fromkeys(sorted(set(TYPES.values()))), *_TOLD)
+
+_KNOWN: Final = {"description": "`If-None-Match` has its tag: it has not changed.", "headers": told(*_TOLD)}
+
+FileName = Annotated[
+    str,
+    Path(
+        description="Relative to the page; may contain slashes.",
+        openapi_examples={"script": {"summary": "a script", "value": "main.js"}},
+    ),
+]
+"""``name`` in the address of a file."""
+
+
 class Asset:
     """One file as it is answered."""
 
@@ -62,16 +83,23 @@ def playground(settings: Settings) -> APIRouter:
     folder = files("service") / "playground"
     assets = {name: Asset(name, file.read_bytes()) for name, file in _walk(folder)}
     assets[LIMITS] = Asset(LIMITS, orjson.dumps({"max_body_bytes": settings.max_body_bytes}))
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(tags=["playground"])
+    documents: dict[str, Any] = {"response_class": Response, "openapi_extra": {"parameters": [KNOWN_TAG]}}
 
-    @router.api_route("/", methods=["GET", "HEAD"])
+    @router.get("/", responses={200: _PAGE, 304: _KNOWN, **failures(NotReady)}, **documents)
+    @router.head("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        """The page itself."""
+        """Open the playground."""
         return assets[PAGE].answer(request.headers)
 
-    @router.api_route("/playground/{name:path}", methods=["GET", "HEAD"])
-    async def asset(request: Request, name: str) -> Response:
-        """What the page consists of."""
+    @router.get(
+        "/playground/{name:path}",
+        responses={200: _FILE, 304: _KNOWN, **failures(NotFound, NotReady)},
+        **documents,
+    )
+    @router.head("/playground/{name:path}", include_in_schema=False)
+    async def asset(request: Request, name: FileName) -> Response:
+        """Fetch what the page consists of: scripts, styles, samples."""
         if name not in assets:
             raise NotFound(f"nothing is at {request.url.path}")
         return assets[name].answer(request.headers)

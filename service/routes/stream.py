@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from service.documents.classification import STREAM
 from service.engine.loaded import LoadedModel
 from service.engine.ticket import Prediction
 from service.errors import InternalError, ServiceError
@@ -20,7 +21,6 @@ from service.rendering import entry
 from service.routes.answer import ClientLeft, answer
 from service.routes.answered import Answered, card_of
 from service.routes.bodies import one_image
-from service.routes.documents import STREAM
 from service.state import service_of
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,11 @@ router = APIRouter(tags=["classification"])
 
 @router.post("/classify/stream", **STREAM)
 async def stream(request: Request) -> Response:
-    """Classify one image like ``/classify`` and tell what each consulted exit says as soon as it says it.
+    """Classify one image and tell what each exit says as soon as it says it.
 
-    Server-sent events: ``prediction`` for each exit, then ``done`` with all else that ``/classify`` answers;
-    ``error`` if it fails after the first event. Under a limit every exit on the way is consulted and charged.
+    Like ``/classify``, as server-sent events: ``prediction`` for each exit, then ``done`` with all else that
+    ``/classify`` answers; ``error`` if it fails after the first event. Under a limit every exit on the way is
+    consulted and charged.
     """
     started_s = time.monotonic()
     passed: Passed = asyncio.Queue()

@@ -156,25 +156,6 @@ def test_models_are_described(server: Server) -> None:
     assert answer.json()["policy"] == model["policy"]
 
 
-def test_the_documentation_names_every_header_and_error(server: Server) -> None:
-    assert server.client.get("/docs").status_code == 200
-    operation = server.client.get("/openapi.json").json()["paths"]["/classify"]["post"]
-    names = {parameter["name"] for parameter in operation["parameters"]}
-    assert names >= {"X-FLOP-Budget", "X-FLOP-Limit", "X-Deadline-Ms", "X-Model", "X-API-Key", "X-Request-Id"}
-    assert set(operation["responses"]) >= {
-        "200",
-        "400",
-        "401",
-        "404",
-        "413",
-        "415",
-        "422",
-        "429",
-        "503",
-        "504",
-    }
-
-
 def test_sigterm_answers_what_is_in_flight_and_exits_cleanly(small_store: SmallStore) -> None:
     settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}
     with serving(settings) as server:

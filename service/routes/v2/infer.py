@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from service.decoding import refuse_compressed
+from service.documents.classification import INFER
+from service.documents.headers import ModelName, Version
 from service.errors import InvalidHeader
 from service.headers import RequestHeaders, quoted
 from service.routes.answer import answer
 from service.routes.bodies import Asked
-from service.routes.documents import CLASSIFY
 from service.routes.v2.budgets import merged
-from service.routes.v2.errors import ProtocolError
 from service.routes.v2.images import images_of
 from service.routes.v2.models import pinned
 from service.routes.v2.outputs import JSON_BYTES, response
+from service.routes.v2.schemas import Inferred
 from service.routes.v2.tensors import PROBABILITIES
-from service.routes.v2.wire import InferBody, InferRequest, parse
+from service.routes.v2.wire import InferRequest, parse
 from service.state import Service
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -28,37 +28,11 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _NUMBER = re.compile("[0-9]{1,15}")
 
 
-_BODY = InferBody.model_json_schema()
-_BODY["properties"]["inputs"] |= {"minItems": 1, "maxItems": 1, "items": _BODY["$defs"]["InputBody"]}
-_BODY["properties"]["outputs"] |= {"type": "array", "items": _BODY["$defs"]["OutputBody"]}
-_BODY["properties"]["outputs"].pop("anyOf")
-_BODY.pop("$defs")  # an OpenAPI document has no such place
+@router.post("/models/{name}/infer", response_model=Inferred, **INFER)
+async def infer(request: Request, name: ModelName) -> Response:
+    """Classify 1 to 64 images sent as a tensor, by a model or by the models of a task.
 
-DOCUMENTS: dict[str, Any] = {
-    "response_class": Response,
-    "responses": {
-        status: {"model": ProtocolError, "description": told["description"]}
-        for status, told in CLASSIFY["responses"].items()
-    },
-    "openapi_extra": {
-        "parameters": [
-            entry for entry in CLASSIFY["openapi_extra"]["parameters"] if entry["name"] != "X-Model"
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": _BODY},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        },
-    },
-}
-
-
-@router.post("/models/{name}/infer", **DOCUMENTS)
-async def infer(request: Request, name: str) -> Response:
-    """Classify 1 to 64 images, pixels (UINT8) or files (BYTES), by a model or by the models of a task.
-
+    The tensor holds pixels (UINT8) or files (BYTES).
     Budgets are the headers of ``/classify``, or the parameters ``flop_budget``, ``flop_limit``,
     ``deadline_ms`` and ``timeout`` of the request.
     """
@@ -67,9 +41,9 @@ async def infer(request: Request, name: str) -> Response:
     return response(answered, source.request)
 
 
-@router.post("/models/{name}/versions/{version}/infer", **DOCUMENTS)
-async def infer_version(request: Request, name: str, version: str) -> Response:
-    """The same by one version of a model."""
+@router.post("/models/{name}/versions/{version}/infer", response_model=Inferred, **INFER)
+async def infer_version(request: Request, name: ModelName, version: Version) -> Response:
+    """Classify images sent as a tensor by one version of a model."""
     return await infer(request, pinned(name, version))
 
 

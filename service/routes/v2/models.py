@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
 
 from model_store.flops import direct_flops
+from service.documents import examples
+from service.documents.bodies import success
+from service.documents.errors import UNTIL_LOADED, failures
+from service.documents.headers import Described, ModelName, Version
 from service.engine.loaded import LoadedModel
-from service.routes.bodies import MAX_IMAGES
-from service.routes.v2.errors import answers
+from service.errors import UnknownModel
+from service.limits import MAX_IMAGES
+from service.routes.v2.schemas import ModelConfig, ModelMetadata, ModelReady, TensorConfig, TensorMetadata
 from service.routes.v2.tensors import TensorSpec, input_of, outputs_of
 from service.state import Service, service_of
 
@@ -26,7 +30,18 @@ _TYPES = {
     "INT64": "TYPE_INT64",
 }
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=answers(404, 503))
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+
+def _answers(description: str, example: object) -> Described:
+    """What routes about a model answer."""
+    known = success(description, example)
+    return {"responses": {200: known, **failures(UnknownModel, *UNTIL_LOADED, protocol=True)}}
+
+
+_READY = _answers("It is loaded.", {"name": "cifar10-fusion", "ready": True})
+_METADATA = _answers("Versions and tensors.", examples.METADATA)
+_CONFIG = _answers("The configuration.", examples.CONFIG)
 
 
 def pinned(name: str, version: str) -> str:
@@ -34,22 +49,25 @@ def pinned(name: str, version: str) -> str:
     return name if name.endswith(f"@{version}") else f"{name}@{version}"
 
 
-@router.get("/models/{name}/ready")
-async def ready(request: Request, name: str) -> dict[str, Any]:
-    """The model, or one of the task's, is loaded; else 404, and 503 before anything is."""
+@router.get("/models/{name}/ready", **_READY)
+async def ready(request: Request, name: ModelName) -> ModelReady:
+    """Tell whether a model, or one of a task, is loaded.
+
+    Else 404, and 503 before anything is.
+    """
     _find(request, name)
     return {"name": name, "ready": True}
 
 
-@router.get("/models/{name}/versions/{version}/ready")
-async def version_ready(request: Request, name: str, version: str) -> dict[str, Any]:
-    """The same for one version."""
+@router.get("/models/{name}/versions/{version}/ready", **_READY)
+async def version_ready(request: Request, name: ModelName, version: Version) -> ModelReady:
+    """Tell whether one version of a model is loaded."""
     return await ready(request, pinned(name, version))
 
 
-@router.get("/models/{name}")
-async def metadata(request: Request, name: str) -> dict[str, Any]:
-    """Versions and tensors of a model, or of the models of a task."""
+@router.get("/models/{name}", **_METADATA)
+async def metadata(request: Request, name: ModelName) -> ModelMetadata:
+    """Describe versions and tensors of a model, or of the models of a task."""
     models, service = _find(request, name), service_of(request)
     shown, versions = _named(service, models, name)
     return {
@@ -61,15 +79,18 @@ async def metadata(request: Request, name: str) -> dict[str, Any]:
     }
 
 
-@router.get("/models/{name}/versions/{version}")
-async def version_metadata(request: Request, name: str, version: str) -> dict[str, Any]:
-    """The same for one version."""
+@router.get("/models/{name}/versions/{version}", **_METADATA)
+async def version_metadata(request: Request, name: ModelName, version: Version) -> ModelMetadata:
+    """Describe the tensors of one version of a model."""
     return await metadata(request, pinned(name, version))
 
 
-@router.get("/models/{name}/config")
-async def config(request: Request, name: str) -> dict[str, Any]:
-    """Triton's model configuration; what it has no word for is in its parameters."""
+@router.get("/models/{name}/config", **_CONFIG)
+async def config(request: Request, name: ModelName) -> ModelConfig:
+    """Give a model's configuration as Triton does.
+
+    What Triton has no word for is in the parameters.
+    """
     models, service = _find(request, name), service_of(request)
     shown, versions = _named(service, models, name)
     settings = service.settings
@@ -92,9 +113,9 @@ async def config(request: Request, name: str) -> dict[str, Any]:
     }
 
 
-@router.get("/models/{name}/versions/{version}/config")
-async def version_config(request: Request, name: str, version: str) -> dict[str, Any]:
-    """The same for one version."""
+@router.get("/models/{name}/versions/{version}/config", **_CONFIG)
+async def version_config(request: Request, name: ModelName, version: Version) -> ModelConfig:
+    """Give the configuration of one version of a model as Triton does."""
     return await config(request, pinned(name, version))
 
 
@@ -113,12 +134,12 @@ def _named(service: Service, models: Sequence[LoadedModel], name: str) -> tuple[
     return first.name, [str(version) for version in versions]
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
+def _described(spec: TensorSpec) -> TensorMetadata:
     return {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.dims]}
 
 
-def _configured(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": spec.dims}
+def _configured(spec: TensorSpec) -> TensorConfig:
+    return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": list(spec.dims)}
 
 
 def _parameters(models: Sequence[LoadedModel]) -> dict[str, str]:

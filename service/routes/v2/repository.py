@@ -10,10 +10,14 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from model_store.store import StoreError
-from service.errors import InvalidRequest
+from service.documents import examples
+from service.documents.bodies import json_body, success
+from service.documents.errors import ADMINISTERING, UNTIL_LOADED, Kind, failures
+from service.documents.headers import ADMINISTRATOR, Described, StoredName
+from service.errors import InvalidRequest, Unauthorized, UnknownModel
 from service.headers import quoted
-from service.routes.v2.errors import answers
 from service.routes.v2.models import pinned
+from service.routes.v2.schemas import Listed, Loaded, Unloaded
 from service.routes.v2.wire import invalid
 from service.state import Service, require_admin, service_of
 
@@ -36,18 +40,39 @@ class ControlBody(BaseModel, strict=True):
     parameters: dict[str, Any] | None = None
 
 
-def _documents(body: type[BaseModel], *statuses: int, header: bool = True) -> dict[str, Any]:
-    """What a route takes and may answer."""
-    schema = {"schema": body.model_json_schema()}
-    told: dict[str, Any] = {"requestBody": {"required": False, "content": {"application/json": schema}}}
-    if header:
-        told["parameters"] = [{"name": "X-Admin-Key", "in": "header", "schema": {"type": "string"}}]
-    return {"responses": answers(400, 413, 503, *statuses), "openapi_extra": told}
+def _documents(body: str, told: Described, *kinds: Kind) -> dict[str, Any]:
+    """What a route takes and may answer; only ``/index`` is for everybody."""
+    errors = failures(InvalidRequest, *UNTIL_LOADED, *kinds, protocol=True)
+    asked: dict[str, Any] = {"requestBody": json_body(body, {}, required=False)}
+    if Unauthorized in kinds:
+        asked["security"] = ADMINISTRATOR
+    return {"responses": {200: told, **errors}, "openapi_extra": asked}
 
 
-@router.post("/index", **_documents(IndexBody, header=False))
-async def index(request: Request) -> list[dict[str, str]]:
-    """Every version of every model in the store; with ``{"ready": true}`` what is loaded alone."""
+_INDEX = _documents("IndexBody", success("All of them.", examples.INDEX))
+
+_STORED = "cifar10-shufflenet"
+
+_LOAD = _documents(
+    "ControlBody",
+    success("It serves.", {"name": _STORED, "version": "1", "load": True}),
+    *ADMINISTERING,
+)
+
+_UNLOAD = _documents(
+    "ControlBody",
+    success("It is gone.", {"name": _STORED, "unload": True}),
+    *ADMINISTERING,
+    UnknownModel,
+)
+
+
+@router.post("/index", **_INDEX)
+async def index(request: Request) -> list[Listed]:
+    """List every version of every model in the store.
+
+    With ``{"ready": true}`` what is loaded alone.
+    """
     service = service_of(request)
     service.loaded()
     body = await _body(request, IndexBody)
@@ -63,11 +88,11 @@ async def index(request: Request) -> list[dict[str, str]]:
     ]
 
 
-@router.post(
-    "/models/{name}/load", dependencies=[Depends(require_admin)], **_documents(ControlBody, 401, 403)
-)
-async def load(request: Request, name: str) -> dict[str, Any]:
-    """Load a model, ``name`` or ``name@version``, or load it anew; what serves now serves until then.
+@router.post("/models/{name}/load", dependencies=[Depends(require_admin)], **_LOAD)
+async def load(request: Request, name: StoredName) -> Loaded:
+    """Load a model, or load it anew.
+
+    ``name`` or ``name@version``; what serves now serves until then.
 
     The parameter ``version`` is another way to give a version.
     """
@@ -80,11 +105,12 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     return {"name": model.name, "version": str(model.manifest.version), "load": True}
 
 
-@router.post(
-    "/models/{name}/unload", dependencies=[Depends(require_admin)], **_documents(ControlBody, 401, 403, 404)
-)
-async def unload(request: Request, name: str) -> dict[str, Any]:
-    """Take a model away: all versions of ``name``, or ``name@version`` alone."""
+@router.post("/models/{name}/unload", dependencies=[Depends(require_admin)], **_UNLOAD)
+async def unload(request: Request, name: StoredName) -> Unloaded:
+    """Take a model away.
+
+    All versions of ``name``, or ``name@version`` alone.
+    """
     service, wanted = service_of(request), await _wanted(request, name)
     service.loaded()
     await service.lifecycle.unload(wanted)

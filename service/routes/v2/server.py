@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 
-from service.routes.v2.errors import answers
+from service.documents import examples
+from service.documents.bodies import success
+from service.documents.errors import UNTIL_LOADED, failures
+from service.errors import NotReady
+from service.routes.v2.schemas import Live, Ready, ServerMetadata
 from service.state import service_of
 
 EXTENSIONS = (
@@ -22,22 +24,40 @@ EXTENSIONS = (
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 
-@router.get("")
+@router.get(
+    "",
+    responses={
+        200: success("Who this is.", examples.SERVER),
+        **failures(NotReady, protocol=True),
+    },
+)
 @router.get("/", include_in_schema=False)
-async def server_metadata(request: Request) -> dict[str, Any]:
-    """Name, version and extensions."""
-    return {"name": "exitramp", "version": request.app.version, "extensions": EXTENSIONS}
+async def server_metadata(request: Request) -> ServerMetadata:
+    """Tell name, version and extensions of this server."""
+    return {"name": "exitramp", "version": request.app.version, "extensions": list(EXTENSIONS)}
 
 
 # Triton's clients look at the status alone, KServe's at these members.
-@router.get("/health/live")
-async def live() -> dict[str, bool]:
-    """The process is up."""
+@router.get(
+    "/health/live",
+    responses={200: success("It is up.", {"live": True}), **failures(NotReady, protocol=True)},
+)
+async def live() -> Live:
+    """Tell whether the process is up."""
     return {"live": True}
 
 
-@router.get("/health/ready", responses=answers(503))
-async def ready(request: Request) -> dict[str, bool]:
-    """Models are loaded and warmed up, and the server is not shutting down; else 503."""
+@router.get(
+    "/health/ready",
+    responses={
+        200: success("It is ready.", {"ready": True}),
+        **failures(*UNTIL_LOADED, protocol=True),
+    },
+)
+async def ready(request: Request) -> Ready:
+    """Tell whether requests can be answered.
+
+    Models are loaded and warmed up, and the server is not shutting down; else 503.
+    """
     service_of(request).check_ready()
     return {"ready": True}

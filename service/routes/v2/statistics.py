@@ -8,45 +8,56 @@ exit: it is in one launch for each span of its way, so that launches times their
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from fastapi import APIRouter, Request
 
+from service.documents import examples
+from service.documents.bodies import success
+from service.documents.errors import UNTIL_LOADED, failures
+from service.documents.headers import ModelName, Version
 from service.engine.loaded import LoadedModel
 from service.engine.statistics import Computed
-from service.routes.v2.errors import answers
+from service.errors import UnknownModel
 from service.routes.v2.models import pinned
+from service.routes.v2.schemas import ComputedParts, Duration, ModelStatistics, Statistics
 from service.state import service_of
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=answers(404, 503))
+router = APIRouter(
+    prefix="/v2",
+    tags=["open inference protocol"],
+    responses={
+        200: success("Counts and times.", examples.STATISTICS),
+        **failures(UnknownModel, *UNTIL_LOADED, protocol=True),
+    },
+)
 
 
 @router.get("/models/stats")
-async def all_statistics(request: Request) -> dict[str, Any]:
-    """All loaded models."""
+async def all_statistics(request: Request) -> Statistics:
+    """Count inferences and time their parts, of all loaded models."""
     registry, _ = service_of(request).loaded()
     return _statistics(registry.models.values())
 
 
 @router.get("/models/{name}/stats")
-async def statistics(request: Request, name: str) -> dict[str, Any]:
-    """All loaded versions of a model, or all models of a task."""
+async def statistics(request: Request, name: ModelName) -> Statistics:
+    """Count inferences and time their parts, of a model or of the models of a task."""
     registry, _ = service_of(request).loaded()
     versions = [model for model in registry.models.values() if model.name == name]
     return _statistics(versions or registry.find(name))
 
 
 @router.get("/models/{name}/versions/{version}/stats")
-async def version_statistics(request: Request, name: str, version: str) -> dict[str, Any]:
-    """One version."""
+async def version_statistics(request: Request, name: ModelName, version: Version) -> Statistics:
+    """Count inferences and time their parts, of one version of a model."""
     return await statistics(request, pinned(name, version))
 
 
-def _statistics(models: Iterable[LoadedModel]) -> dict[str, Any]:
+def _statistics(models: Iterable[LoadedModel]) -> Statistics:
     return {"model_stats": [_of_model(model) for model in models]}
 
 
-def _of_model(model: LoadedModel) -> dict[str, Any]:
+def _of_model(model: LoadedModel) -> ModelStatistics:
     statistics, launches = model.statistics, model.statistics.launches()
     answered = statistics.answered
     return {
@@ -67,7 +78,7 @@ def _of_model(model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _computed(computed: Computed) -> dict[str, Any]:
+def _computed(computed: Computed) -> ComputedParts:
     return {
         "compute_input": _duration(computed.number, computed.input_ns),
         "compute_infer": _duration(computed.number, computed.infer_ns),
@@ -75,5 +86,5 @@ def _computed(computed: Computed) -> dict[str, Any]:
     }
 
 
-def _duration(count: int, ns: int) -> dict[str, int]:
+def _duration(count: int, ns: int) -> Duration:
     return {"count": count, "ns": ns}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from service.errors import InvalidRequest, TooLarge
 from service.headers import quoted
-from service.routes.bodies import MAX_IMAGES
+from service.limits import MAX_IMAGES
 from service.routes.v2.tensors import EXIT, FLOPS, IMAGE, LABEL, PROBABILITIES
 
 _OUTPUTS = (PROBABILITIES, LABEL, EXIT, FLOPS)
@@ -56,7 +56,8 @@ class InferBody(BaseModel, strict=True):
         description="flop_budget, flop_limit, deadline_ms: as the headers. timeout: a deadline in "
         "microseconds. binary_data_output: all outputs as bytes.",
     )
-    inputs: Annotated[list[InputBody], FailFast()]
+    # One; documented so, but refused in plain words below.
+    inputs: Annotated[list[InputBody], FailFast()] = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
     outputs: list[OutputBody] | None = Field(None, max_length=16, description="Without, all.")
 
 

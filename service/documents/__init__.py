@@ -1,0 +1,1 @@
+"""What ``/openapi.json`` says beyond what FastAPI sees by itself: headers, errors, bodies, examples."""
