@@ -83,7 +83,10 @@ def create_app(
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     classifying = [*endpoints, *v2.INFER_PATHS]
-    app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
+    pages = ["/openapi.json"]  # a bare route, which leaves no name behind
+    app.add_middleware(
+        Observed, metrics=service.metrics, paths=classifying, pages=pages, tracing=service.tracing
+    )
     return app
 
 
