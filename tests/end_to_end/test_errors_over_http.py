@@ -102,6 +102,28 @@ def test_what_is_no_image_by_its_first_bytes_is_unsupported(server: Server, body
     is_problem(answer, 415, "unsupported_media_type")
 
 
+def test_an_empty_image_is_unsupported_and_said_to_be_empty(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    is_problem(server.client.post("/classify"), 415, "unsupported_media_type", "empty")
+    parts = server.client.post("/classify", files=[("image", b""), ("image", png(0))]).json()["predictions"]
+    assert parts[0]["error"]["code"] == "unsupported_media_type" and "empty" in parts[0]["error"]["detail"]
+    assert parts[1]["label"]
+
+
+def test_a_deadline_is_explained_in_milliseconds_and_as_all_budgets_as_large_as_you_like(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    answer = server.client.post("/classify", content=png(0), headers={"X-Deadline-Ms": "0"})
+    is_problem(answer, 400, "invalid_header", "X-Deadline-Ms", "milliseconds")
+    for path in ("/classify", "/classify/stream", "/explain"):
+        for number in ("1e9", "1e17", "1e300", "1.7e308"):
+            asked = {"X-Deadline-Ms": number, "X-FLOP-Limit": number, "X-FLOP-Budget": number}
+            assert server.client.post(path, content=png(0), headers=asked).status_code == 200, number
+    budget = server.client.post("/classify", files=[("image", png(0))] * 9, headers=asked).json()["budget"]
+    assert budget == {"mean": 1.7e308, "limit": 1.7e308, "deadline_ms": 1.7e308}
+
+
 def test_compressed_bodies_are_unsupported(server: Server, png: Callable[[int], bytes]) -> None:
     answer = server.client.post("/classify", content=png(0), headers={"Content-Encoding": "gzip"})
     is_problem(answer, 415, "unsupported_media_type", "gzip")
@@ -133,9 +155,13 @@ def test_every_unanswered_request_is_problem_json(server: Server, png: Callable[
     is_problem(server.client.get("/nowhere"), 404, "not_found")
     is_problem(server.client.get("/classify"), 405, "method_not_allowed")
     is_problem(server.client.get("/models/nonesuch"), 404, "unknown_model")
-    for files in ([("picture", png(0))], [("image", png(0))] * 65):
-        answer = server.client.post("/classify", files=files)
-        is_problem(answer, 400, "invalid_request")
+    for files, told in (
+        ([("picture", png(0))], "'picture' is not a file named image"),
+        ([("image", png(0))] * 65, "more than 64 files; a request holds 1 to 64 images"),
+    ):
+        is_problem(server.client.post("/classify", files=files), 400, "invalid_request", told)
+    with_field = server.client.post("/classify", files=[("image", png(0))], data={"budget": "25M"})
+    is_problem(with_field, 400, "invalid_request", "a form field without a file", "files named image")
     broken = {"Content-Type": "multipart/form-data; boundary=X"}
     is_problem(
         server.client.post("/classify", content=b"--X\r\nrubbish", headers=broken), 400, "invalid_request"
