@@ -74,28 +74,6 @@ def test_too_many_bytes_or_too_long_a_shape_is_too_large(server: Server) -> None
     is_problem(server.client.post("/classify", content=file.getvalue()), 413, "too_large", "50")
 
 
-@pytest.mark.parametrize("transport", ["length", "chunked", "multipart"])
-@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
-def test_the_body_limit_is_exact(
-    server: Server, png: Callable[[int], bytes], transport: str, over: int, status: int
-) -> None:
-    limit = 10 * 2**20
-    if transport == "multipart":
-        head = b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
-        tail = b"\r\n--X--\r\n"
-        image = png(0).ljust(limit + over - len(head) - len(tail), b"\0")
-        content, headers = head + image + tail, {"Content-Type": "multipart/form-data; boundary=X"}
-    else:
-        content, headers = png(0).ljust(limit + over, b"\0"), {}
-    chunks = (content[i : i + 65536] for i in range(0, len(content), 65536))
-    answer = server.client.post(
-        "/classify", content=chunks if transport == "chunked" else content, headers=headers
-    )
-    assert answer.status_code == status, answer.text
-    if status == 413:
-        is_problem(answer, 413, "too_large", str(limit))
-
-
 @pytest.mark.parametrize("body", [b"", b"hello", b"%PDF-1.7", b"<svg xmlns='x'/>", b"II*\0" + bytes(100)])
 def test_what_is_no_image_by_its_first_bytes_is_unsupported(server: Server, body: bytes) -> None:
     answer = server.client.post("/classify", content=body, headers={"Content-Type": "image/png"})
