@@ -68,6 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _header_bytes: int  # received since the last progress; may include bytes of a request before
     _timer: asyncio.TimerHandle | None = None
     _refusal: ServiceError | None = None
+    _ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first header."""
@@ -138,6 +139,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # see _parse: the head comes again
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
         self.headers = []  # trailers are appended to it, and are no headers
         self._phase, self._header_bytes = Phase.BODY, 0
         self._deadline_s = self.loop.time() + self.receive_timeout_s
@@ -153,6 +156,12 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._phase = Phase.IDLE
+
+    def end_soon(self) -> None:
+        """Have the next answer be the last; if a request is under way, the one to that."""
+        self._ending = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser or ``on_headers_complete`` refused: uvicorn's hook for failed parsing."""

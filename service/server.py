@@ -30,6 +30,7 @@ def serve(settings: Settings) -> str | None:
         listener = listen(settings)
     except CannotListen as error:
         return str(error)
-    announce(listener.getsockname()[:2], settings)
-    server.run(sockets=[listener])
+    with server.capture_signals():  # before anybody can know that there is something to end
+        announce(listener.getsockname()[:2], settings)
+        server.run(sockets=[listener])
     return failure[0] if failure else None
