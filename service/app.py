@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 """That routes may have."""
 
+PAGES = ("/openapi.json",)
+"""Routes that are FastAPI's own and leave no name behind to be counted by."""
+
 
 def create_app(
     settings: Settings,
@@ -89,7 +92,9 @@ def create_app(
         app.add_middleware(MetricsApart, port=settings.metrics_port)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     classifying = [*endpoints, *v2.INFER_PATHS]
-    app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
+    app.add_middleware(
+        Observed, metrics=service.metrics, paths=classifying, pages=PAGES, tracing=service.tracing
+    )
     return app
 
 

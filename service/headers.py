@@ -20,6 +20,12 @@ NUMBER_CHARACTERS: Final = 64
 SHOWN_CHARACTERS: Final = 64
 """Longest part of a client's value that a detail repeats."""
 
+FLOPS: Final = "25000000, 2.5e7 or 25M"
+"""Numbers of FLOPs, as the detail of an error shows them."""
+
+MILLISECONDS: Final = "50 or 2.5, in milliseconds"
+"""Times, likewise."""
+
 _NUMBER: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?([kMGT]?)")
 _EXPONENT: Final = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -80,11 +86,15 @@ class RequestHeaders:
         return self.content_type.partition(";")[0].strip().lower()
 
 
-def parse_number(text: str) -> float:
+def parse_number(text: str, example: str = FLOPS) -> float:
     """Parse a plain or scientific number, optionally with a suffix ``k``, ``M``, ``G`` or ``T``.
 
     The suffixes are powers of 1000. The result is the double nearest to the decimal value: the suffix joins
     the exponent before anything is rounded, so ``0.1M`` is 100000.0 and not a hair beside it.
+
+    Args:
+        text: The number.
+        example: Of what is meant, for the error.
 
     Raises:
         ValueError: Not such a number, longer than ``NUMBER_CHARACTERS``, zero, or beyond what a double holds.
@@ -96,7 +106,7 @@ def parse_number(text: str) -> float:
         value = float(f"{mantissa}e{int(exponent or 0) + _EXPONENT[suffix]}")
         if value > 0 and isfinite(value):
             return value
-    raise ValueError(f"{quoted(text)} is not a positive number such as 25000000, 2.5e7 or 25M")
+    raise ValueError(f"{quoted(text)} is not a positive number such as {example}")
 
 
 def parse_headers(raw: list[tuple[bytes, bytes]]) -> RequestHeaders:
@@ -151,8 +161,9 @@ def _budget(mean: bytes | None, limit: bytes | None, deadline_ms: bytes | None) 
 def _number(name: bytes, value: bytes | None) -> float | None:
     if value is None:
         return None
+    example = MILLISECONDS if name == b"x-deadline-ms" else FLOPS
     try:
-        return parse_number(value.decode("latin-1"))
+        return parse_number(value.decode("latin-1"), example)
     except ValueError as error:
         raise InvalidHeader(f"{_OURS[name]}: {error}") from error
 

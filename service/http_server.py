@@ -7,18 +7,24 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import Literal
+from typing import Literal, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.protocol import GuardedProtocol
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 """Connections that wait to be accepted, at most."""
+
+LAST_CALL_S = 0.25
+"""How long after the end has come a request that is read is still answered, seconds: by then all is read that
+was sent before, and clients that ask one request after the other have met an answer that is the last."""
 
 KEEP_ALIVE_S = 75
 """How long a client's connection may be idle, seconds."""
@@ -42,25 +48,54 @@ class Server(uvicorn.Server):
             await self._ended.wait()
 
     def end(self) -> None:
-        """Shut down; callable from a signal handler."""
+        """Answer what clients have sent by now, then refuse, and end; callable from a signal handler."""
         self.should_exit = True
         if self._ended is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._ended.set)
 
-    def drain(self) -> None:
-        """Refuse new work at once and finish open requests."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and lose nobody who has come: no connection, and no request.
+
+        The system completes connections and takes requests that nobody here has read yet; to close resets
+        them. So what is there is accepted, read and answered, and each answer says that it is the last.
+        """
+        accepted = [connection for listener in sockets or [] for connection in _accept_all(listener)]
+        for server in self.servers:  # at once: who comes between is reset
+            server.close()
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(0)  # what the loop itself accepted a moment ago is in the set now
+        for protocol in self.server_state.connections:
+            cast(GuardedProtocol, protocol).end_soon()
+        if self.server_state.connections and not self.force_exit:
+            await asyncio.sleep(LAST_CALL_S)
+            await asyncio.sleep(0)  # a loop that is late reads what has come meanwhile
         self._on_draining()
-        self.end()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = cast(type[GuardedProtocol], self.config.http_protocol_class)
+        return kind(self.config, self.server_state, self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM or SIGINT: drain; a second SIGINT cuts open requests off.
+        """On SIGTERM or SIGINT: end; a second SIGINT cuts open requests off.
 
         Unlike uvicorn's, the signal is not raised again afterwards, so that a clean end has exit code 0.
         """
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         logger.info("draining", extra={"signal": signal.Signals(sig).name})
-        self.drain()
+        self.end()
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait for it."""
+    listener.setblocking(False)
+    accepted = []
+    with suppress(OSError):  # there is none left
+        while True:
+            accepted.append(listener.accept()[0])
+    return accepted
 
 
 def configure(
@@ -80,7 +115,7 @@ def configure(
         log_config=None,
         backlog=BACKLOG,
         timeout_keep_alive=keep_alive_s,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        timeout_graceful_shutdown=settings.shutdown_grace_s - LAST_CALL_S,  # type: ignore[arg-type]  # it may
     )
 
 

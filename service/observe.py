@@ -49,6 +49,7 @@ class Observed:
         app: ASGIApp,
         metrics: RequestMetrics,
         paths: Collection[str] = (),
+        pages: Collection[str] = (),
         tracing: Tracing | None = None,
     ) -> None:
         """Wrap ``app``.
@@ -58,9 +59,10 @@ class Observed:
             metrics: Where requests are counted and timed.
             paths: Of the routes that classify. Requests to them are counted there even if no route has seen
                 them, and their failures from zero on.
+            pages: Paths that are counted by their name, too, though no route of ours answers there.
             tracing: Traces requests.
         """
-        self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
+        self._app, self._metrics, self._paths = app, metrics, frozenset((*paths, *pages))
         self._tracing = tracing
         for path in paths:  # from zero on: rates miss the increase that makes a series appear
             for code in FAILURES:
@@ -110,7 +112,8 @@ class Observed:
             answer = problem(InternalError(), scope[REQUEST_ID], scope["path"])
             await answer(scope, receive, send_observed)
         finally:
-            path = scope["path"] if scope["path"] in self._paths else "unmatched"
+            # Files below a mount are counted by where that is: they have no route.
+            path = scope["path"] if scope["path"] in self._paths else scope.get("root_path") or "unmatched"
             route = str(getattr(scope.get("route"), "path", path))
             self._metrics.requests.labels(route, code).inc()
             seconds = time.perf_counter() - started_s

@@ -10,6 +10,8 @@ uvicorn waits for ever for the rest of a request, and httptools buffers a header
   may take its time. Once the answer is complete, further body earns nothing.
 * **Header limits.** At most ``max_header_bytes`` and ``max_header_fields``, counted while a header arrives.
   The same number of bytes bounds chunk extensions and trailers between two pieces of a body.
+* **One reading.** A head that another server could read differently is refused, see ``service.framing``, and
+  nothing behind it is read: whoever passes on requests of several clients would mix them up.
 
 The deadline rests while the client is not to blame: while the application is too slow to take the body
 (reading is paused), has not asked for it (``Expect: 100-continue``), or still answers the request before.
@@ -26,6 +28,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import HeadersTooLarge, InvalidRequest, RequestTimeout, ServiceError
+from service.framing import flaw
 from service.problems import problem
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _header_bytes: int  # received since the last progress; may include bytes of a request before
     _timer: asyncio.TimerHandle | None = None
     _refusal: ServiceError | None = None
+    _ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first header."""
@@ -87,9 +91,30 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._phase is Phase.REFUSED:
             return
         self._header_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._header_bytes > self.max_header_bytes and self._phase in (Phase.HEADER, Phase.BODY):
             self._refuse(HeadersTooLarge(f"request header of more than {self.max_header_bytes} bytes"))
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                try:
+                    return self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                    self.parser = httptools.HttpRequestParser(self)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head of the current request as if it had not asked for another protocol: there is none.
+
+        The parser takes what follows such a head for that protocol, and would read its body as a request.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        fields = (b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade")
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(fields))
 
     def on_message_begin(self) -> None:
         """Start the deadline of a pipelined request, which begins in the bytes of the one before."""
@@ -107,7 +132,16 @@ class GuardedProtocol(HttpToolsProtocol):
             limits = f"at most {self.max_header_fields} fields and {self.max_header_bytes} bytes are accepted"
             self._refusal = HeadersTooLarge(f"request header of {fields} fields and {size} bytes; {limits}")
             raise httptools.HttpParserError("header over the limit")  # ends parsing; see send_400_response
+        flawed = flaw(self.parser.get_method(), self.parser.get_http_version(), self.headers)
+        if flawed is not None:
+            self._refusal = InvalidRequest(flawed)
+            raise httptools.HttpParserError(flawed)
+        if self.parser.should_upgrade():
+            return  # see _parse: the head comes again
         super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
+        self.headers = []  # trailers are appended to it, and are no headers
         self._phase, self._header_bytes = Phase.BODY, 0
         self._deadline_s = self.loop.time() + self.receive_timeout_s
 
@@ -118,13 +152,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Lift the deadline."""
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._phase = Phase.IDLE
 
-    def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to the WebSocket protocol."""
-        self._phase = Phase.IDLE
-        super().handle_websocket_upgrade()
+    def end_soon(self) -> None:
+        """Have the next answer be the last; if a request is under way, the one to that."""
+        self._ending = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser or ``on_headers_complete`` refused: uvicorn's hook for failed parsing."""

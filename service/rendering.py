@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from service.errors import ServiceError
 from service.headers import Budget
+
+EXACT: Final = 2**53
+"""Up to here every reader of JSON has exact integers, RFC 8259 section 6. Beyond 64 bits ours writes none."""
 
 
 class ModelCard(NamedTuple):
@@ -106,5 +109,5 @@ def spent_headers(flops: int, seconds: Mapping[str, float], exits: Sequence[int]
 
 
 def plain_number(value: float | None) -> float | int | None:
-    """A whole number without its fraction, as it was sent."""
-    return int(value) if value is not None and value.is_integer() else value
+    """A whole number without its fraction, as it was sent; unless JSON has no such integers."""
+    return int(value) if value is not None and value.is_integer() and value <= EXACT else value

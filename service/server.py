@@ -30,6 +30,7 @@ def serve(settings: Settings) -> str | None:
         listeners = [listen(settings), *listen_for_metrics(settings)]
     except CannotListen as error:
         return str(error)
-    announce(listeners[0].getsockname()[:2], settings)
-    server.run(sockets=listeners)
+    with server.capture_signals():  # before anybody can know that there is something to end
+        announce(listeners[0].getsockname()[:2], settings)
+        server.run(sockets=listeners)
     return failure[0] if failure else None

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 import httpx
 
@@ -30,7 +33,12 @@ class Server:
     process: subprocess.Popen[str]
     client: httpx.Client
     url: str
-    lines: list[dict[str, object]] = field(default_factory=list)
+    log: SimpleQueue[str] = field(default_factory=SimpleQueue)
+
+    def event(self, patience_s: float = 60) -> dict[str, Any]:
+        """The next line of its log."""
+        line: dict[str, Any] = json.loads(self.log.get(timeout=patience_s))
+        return line
 
     def metrics(self) -> dict[str, float]:
         """All samples of /metrics by their full name with labels."""
@@ -56,12 +64,15 @@ def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
 @contextmanager
 def serving(settings: Mapping[str, str], wait: bool = True) -> Iterator[Server]:
     """A server until the end of the block; ready, unless ``wait`` is false."""
-    process = start(settings)
+    process, reading = start(settings), None
     assert process.stderr is not None
     try:
         line = json.loads(process.stderr.readline())
         with httpx.Client(base_url=line["url"], timeout=60) as client:
-            server = Server(process, client, line["url"], [line])
+            server = Server(process, client, line["url"])
+            # A server whose log nobody reads stands still once the pipe is full.
+            reading = Thread(target=lambda: [server.log.put(line) for line in process.stderr or ()])
+            reading.start()
             deadline_s = time.monotonic() + START_S
             while wait and client.get("/readyz").status_code != 200:
                 assert process.poll() is None and time.monotonic() < deadline_s, "the server never got ready"
@@ -71,4 +82,6 @@ def serving(settings: Mapping[str, str], wait: bool = True) -> Iterator[Server]:
         if process.poll() is None:
             process.kill()
         process.wait()
+        if reading is not None:
+            reading.join()
         process.stderr.close()

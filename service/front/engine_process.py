@@ -60,7 +60,7 @@ class EngineProcess:
             end, images = descriptors
             self._linking = asyncio.ensure_future(self._link(socket.socket(fileno=end), images))
         elif "end" in said:
-            self._server.drain()
+            self._server.end()
 
     async def _link(self, end: socket.socket, images: int) -> None:
         intake = Intake(self._service, SharedImages(images, writable=False), self._intakes.discard)

@@ -105,6 +105,8 @@ class _Connection:
     async def send_request(self, scope: Scope, receive: Receive) -> None:
         """Send head and body as they come, then watch the client; if it leaves, so do we."""
         headers = [(name, value) for name, value in scope["headers"] if name not in HOP_BY_HOP]
+        if not any(name == b"host" for name, _ in headers):
+            headers.append((b"host", b""))  # HTTP/1.0 may do without, HTTP/1.1 may not
         whole = any(name == b"content-length" for name, _ in headers)
         chunked = not whole and any(name == b"transfer-encoding" for name, _ in scope["headers"])
         if chunked:

@@ -55,15 +55,18 @@ class Supervisor:
         ]
         self._ending = asyncio.Event()
 
+    def heed_signals(self) -> None:
+        """End with SIGTERM and SIGINT; to be called within the loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
     async def run(self) -> None:
         """Serve until a signal.
 
         Raises:
             CannotStart: A process ended before one in its place was ever ready.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
         keeping = [asyncio.ensure_future(self._keep(post)) for post in (self._engine, *self._fronts)]
         ending = asyncio.ensure_future(self._ending.wait())
         await asyncio.wait((*keeping, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -168,6 +171,7 @@ def main() -> None:
 
 async def _supervise(settings: Settings, address: tuple[str, int], folder: Path) -> None:
     supervisor = Supervisor(settings, address, folder)
+    supervisor.heed_signals()  # before anybody can know that there is something to end
     announce(address, settings)
     await supervisor.run()
 

@@ -57,7 +57,7 @@ class Worker:
             end, images = descriptors
             self._linking = asyncio.ensure_future(self._link(socket.socket(fileno=end), images))
         elif "end" in said:
-            self._server.drain()
+            self._server.end()
 
     async def _link(self, end: socket.socket, images: int) -> None:
         link = Link(SharedImages(images, writable=True))

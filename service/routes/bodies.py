@@ -95,11 +95,20 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
     except HTTPException as error:
         if error.status_code != 400:
             raise
-        raise InvalidRequest(f"malformed multipart body: {error.detail}") from error
+        raise InvalidRequest(_reason(error.detail)) from error
     try:
         yield form
     finally:
         await form.close()
+
+
+def _reason(detail: str) -> str:
+    """What Starlette has against a form, in terms of images and with our limits."""
+    if detail.startswith("Too many files"):
+        return f"more than {MAX_IMAGES} files; a request holds 1 to {MAX_IMAGES} images"
+    if detail.startswith("Too many fields"):
+        return "a form field without a file; all parts of the form are files named image"
+    return f"malformed multipart body: {detail}"
 
 
 def _image_part(name: str, part: UploadFile | str) -> UploadFile:

@@ -74,32 +74,32 @@ def test_too_many_bytes_or_too_long_a_shape_is_too_large(server: Server) -> None
     is_problem(server.client.post("/classify", content=file.getvalue()), 413, "too_large", "50")
 
 
-@pytest.mark.parametrize("transport", ["length", "chunked", "multipart"])
-@pytest.mark.parametrize(("over", "status"), [(-1, 200), (0, 200), (1, 413)])
-def test_the_body_limit_is_exact(
-    server: Server, png: Callable[[int], bytes], transport: str, over: int, status: int
-) -> None:
-    limit = 10 * 2**20
-    if transport == "multipart":
-        head = b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
-        tail = b"\r\n--X--\r\n"
-        image = png(0).ljust(limit + over - len(head) - len(tail), b"\0")
-        content, headers = head + image + tail, {"Content-Type": "multipart/form-data; boundary=X"}
-    else:
-        content, headers = png(0).ljust(limit + over, b"\0"), {}
-    chunks = (content[i : i + 65536] for i in range(0, len(content), 65536))
-    answer = server.client.post(
-        "/classify", content=chunks if transport == "chunked" else content, headers=headers
-    )
-    assert answer.status_code == status, answer.text
-    if status == 413:
-        is_problem(answer, 413, "too_large", str(limit))
-
-
 @pytest.mark.parametrize("body", [b"", b"hello", b"%PDF-1.7", b"<svg xmlns='x'/>", b"II*\0" + bytes(100)])
 def test_what_is_no_image_by_its_first_bytes_is_unsupported(server: Server, body: bytes) -> None:
     answer = server.client.post("/classify", content=body, headers={"Content-Type": "image/png"})
     is_problem(answer, 415, "unsupported_media_type")
+
+
+def test_an_empty_image_is_unsupported_and_said_to_be_empty(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    is_problem(server.client.post("/classify"), 415, "unsupported_media_type", "empty")
+    parts = server.client.post("/classify", files=[("image", b""), ("image", png(0))]).json()["predictions"]
+    assert parts[0]["error"]["code"] == "unsupported_media_type" and "empty" in parts[0]["error"]["detail"]
+    assert parts[1]["label"]
+
+
+def test_a_deadline_is_explained_in_milliseconds_and_as_all_budgets_as_large_as_you_like(
+    server: Server, png: Callable[[int], bytes]
+) -> None:
+    answer = server.client.post("/classify", content=png(0), headers={"X-Deadline-Ms": "0"})
+    is_problem(answer, 400, "invalid_header", "X-Deadline-Ms", "milliseconds")
+    for path in ("/classify", "/classify/stream", "/explain"):
+        for number in ("1e9", "1e17", "1e300", "1.7e308"):
+            asked = {"X-Deadline-Ms": number, "X-FLOP-Limit": number, "X-FLOP-Budget": number}
+            assert server.client.post(path, content=png(0), headers=asked).status_code == 200, number
+    budget = server.client.post("/classify", files=[("image", png(0))] * 9, headers=asked).json()["budget"]
+    assert budget == {"mean": 1.7e308, "limit": 1.7e308, "deadline_ms": 1.7e308}
 
 
 def test_compressed_bodies_are_unsupported(server: Server, png: Callable[[int], bytes]) -> None:
@@ -133,9 +133,13 @@ def test_every_unanswered_request_is_problem_json(server: Server, png: Callable[
     is_problem(server.client.get("/nowhere"), 404, "not_found")
     is_problem(server.client.get("/classify"), 405, "method_not_allowed")
     is_problem(server.client.get("/models/nonesuch"), 404, "unknown_model")
-    for files in ([("picture", png(0))], [("image", png(0))] * 65):
-        answer = server.client.post("/classify", files=files)
-        is_problem(answer, 400, "invalid_request")
+    for files, told in (
+        ([("picture", png(0))], "'picture' is not a file named image"),
+        ([("image", png(0))] * 65, "more than 64 files; a request holds 1 to 64 images"),
+    ):
+        is_problem(server.client.post("/classify", files=files), 400, "invalid_request", told)
+    with_field = server.client.post("/classify", files=[("image", png(0))], data={"budget": "25M"})
+    is_problem(with_field, 400, "invalid_request", "a form field without a file", "files named image")
     broken = {"Content-Type": "multipart/form-data; boundary=X"}
     is_problem(
         server.client.post("/classify", content=b"--X\r\nrubbish", headers=broken), 400, "invalid_request"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -170,14 +169,13 @@ def test_the_server_is_not_ready_before_the_second_model_is(
     weights_file.unlink()
     os.mkfifo(weights_file)
     with serving(settings_of(tmp_path), wait=False) as server:
-        assert server.process.stderr is not None
-        loaded = json.loads(server.process.stderr.readline())
+        loaded = server.event()
         assert (loaded["event"], loaded["model"]) == ("model_loaded", "small@1")
         answers = [server.client.get(path) for path in ("/readyz", "/models", "/models/small")]
         answers += [server.client.post("/classify", content=png(0), headers=asking_for("small"))]
         assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "not_ready")}
         weights_file.write_bytes(weights)  # returns once the server has opened the other end
-        events = [json.loads(server.process.stderr.readline()) for _ in range(2)]
+        events = [server.event() for _ in range(2)]
         assert [event["event"] for event in events] == ["model_loaded", "ready"]
         assert events[1]["models"] == ["small@1", "hundred@2"]
         assert server.client.get("/readyz").status_code == 200

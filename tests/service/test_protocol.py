@@ -39,6 +39,8 @@ async def echo_length(scope: Any, receive: Any, send: Any) -> None:
             return
         size, more = size + len(message["body"]), message["more_body"]
     body = b"%d" % size
+    if scope["path"] == "/names":
+        body = b",".join(name for name, _ in scope["headers"]) + b" " + body
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -205,6 +207,19 @@ def test_trailers_without_end_are_refused_too(port: int) -> None:
         time.sleep(0.1)
         client.send(b"y" * 20_000)
         assert problem(client.rest()[0]) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("size", [20, 1000])
+def test_a_trailer_is_no_header_and_an_upgrade_changes_nothing(port: int, size: int) -> None:
+    chunks = b"3\r\nabc\r\n0\r\nx-trailer: 1\r\n\r\n"
+    upgrade = b"connection: upgrade\r\nupgrade: h2c\r\n"
+    request = POST.replace(b"/ ", b"/names ") + upgrade + b"transfer-encoding: chunked\r\n\r\n" + chunks
+    with Client(port) as client:
+        for _ in range(2):
+            client.drip(request, size)
+            assert client.answer() == (200, b"host,connection,transfer-encoding 3")
+            client.send(GET)
+            assert client.answer() == (200, b"0")
 
 
 def test_what_is_not_http_is_answered_with_400(port: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.headers import Budget, parse_number
+from service.headers import FLOPS, MILLISECONDS, Budget, parse_number
 
 
 def merged(headers: Budget, parameters: Mapping[str, Any]) -> Budget:
@@ -40,8 +40,10 @@ def _number(parameters: Mapping[str, Any], name: str) -> float | None:
         return None
     if type(value) not in (int, float, str):
         raise InvalidRequest(f"{name} is a number, not a {type(value).__name__}")
+    example = {"deadline_ms": MILLISECONDS, "timeout": "50000, in microseconds"}.get(name, FLOPS)
     try:
-        return parse_number(str(value))  # through its text: one set of rules for headers and parameters
+        # Through its text: one set of rules for headers and parameters.
+        return parse_number(str(value), example)
     except ValueError as error:
         raise InvalidRequest(f"{name}: {error}") from error
 
