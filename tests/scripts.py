@@ -240,8 +240,8 @@ class Stage:
         match step:
             case Arrive():
                 self._arrive(step)
-            case Leave(who) if waiting:
-                self._leave(waiting[who % len(waiting)])
+            case Leave(who) if who < len(waiting):
+                self._leave(waiting[who])
             case Launch() if self.device.busy.is_set():
                 self.device.tell(step)
             case Pass(seconds):

@@ -30,15 +30,13 @@ ARRIVALS = st.builds(
     Arrive,
     images=st.sampled_from([1, 1, 1, 2, 3, 7]),
     plan=st.integers(0, 9),
-    deadline_s=st.sampled_from([None, None, 0.001, 0.05, 0.3, 5.0]),
+    deadline_s=st.sampled_from([None, None, None, 0.001, 0.05, 0.3, 5.0]),
 )
-LAUNCHES = st.builds(
-    Launch,
-    fate=st.sampled_from(["right"] * 6 + ["raises", "out of memory", "all NaN", "one NaN"]),
-    seconds=SECONDS,
-)
+FATES = st.sampled_from([*["right"] * 8, "raises", "out of memory", "all NaN", "one NaN"])
+LAUNCHES = st.builds(Launch, fate=FATES, seconds=SECONDS)
 OTHERS = st.one_of(st.builds(Leave, st.integers(0, 5)), st.builds(Pass, SECONDS), st.builds(Reload))
-SCRIPTS = st.lists(st.one_of(*[ARRIVALS] * 3, *[LAUNCHES] * 4, OTHERS), min_size=20, max_size=60)
+STEPS = st.sampled_from([ARRIVALS] * 4 + [LAUNCHES] * 6 + [OTHERS]).flatmap(lambda kind: kind)
+SCRIPTS = st.lists(STEPS, min_size=20, max_size=60)
 ROOM = st.sampled_from([1, 2, 5, 16])
 
 
