@@ -13,7 +13,7 @@ from service.engine.queue import Entry, SpanKey, SpanQueues, SpanView, span_of
 from service.engine.ticket import Ticket
 
 PLAN = Plan((0, 3), (10, 40), (0.9, -inf), None, 40, None)
-SECONDS = st.sampled_from([0.5, 1.0, 2.0, 2.0, 5.0])
+SECONDS = st.sampled_from([0.1, 0.5, 1.0, 2.0, 5.0])
 
 
 class Queues(RuleBasedStateMachine):
@@ -27,25 +27,33 @@ class Queues(RuleBasedStateMachine):
         self.puts = 0
 
     @rule(
-        model=st.sampled_from(["a@1", "b@1"]),
+        model=st.sampled_from(["a@1", "a@1", "b@1"]),
         position=st.integers(0, 1),
         due_in_s=SECONDS,
         deadline_in_s=st.one_of(st.none(), SECONDS),
         spare_s=st.sampled_from([0.0, 0.3]),
+        together=st.integers(1, 4),
     )
     def put(
-        self, model: str, position: int, due_in_s: float, deadline_in_s: float | None, spare_s: float
+        self,
+        model: str,
+        position: int,
+        due_in_s: float,
+        deadline_in_s: float | None,
+        spare_s: float,
+        together: int,
     ) -> None:
         due_s, deadline_s, expires_s = self.now_s + due_in_s, None, inf
         if deadline_in_s is not None:
             deadline_s = self.now_s + deadline_in_s
             due_s, expires_s = min(due_s, deadline_s), deadline_s + spare_s
-        ticket = Ticket(model, PLAN, None, self.now_s, None, deadline_s, expires_s, due_s)  # type: ignore[arg-type]
-        ticket.position = position
-        entry = Entry(ticket, None, self.puts)
-        self.puts += 1
-        self.queues.put(entry, self.now_s)
-        self.waiting.append(entry)
+        for _ in range(together):
+            ticket = Ticket(model, PLAN, None, self.now_s, None, deadline_s, expires_s, due_s)  # type: ignore[arg-type]
+            ticket.position = position
+            entry = Entry(ticket, None, self.puts)
+            self.puts += 1
+            self.queues.put(entry, self.now_s)
+            self.waiting.append(entry)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
@@ -57,7 +65,7 @@ class Queues(RuleBasedStateMachine):
         data.draw(st.sampled_from(self.waiting)).ticket.cancelled = True
 
     @precondition(lambda self: self.waiting)
-    @rule(data=st.data(), most=st.integers(1, 4), bound_s=st.sampled_from([0.0, 0.4, 2.0]))
+    @rule(data=st.data(), most=st.integers(1, 6), bound_s=st.sampled_from([0.0, 0.4, 2.0]))
     def take(self, data: st.DataObject, most: int, bound_s: float) -> None:
         key = span_of(data.draw(st.sampled_from(self.waiting)).ticket)
         before = [entry for entry in self.waiting if span_of(entry.ticket) == key]

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.nets.staged import Span
@@ -63,23 +63,29 @@ def test_an_optional_launch_does_not_go_before_somebody_who_waits_for_company() 
     assert choose(waiting, now_s=10.0, max_batch=32, max_wait_s=0.002, arriving=2) == Launch(FIRST)
 
 
-TIMES = st.one_of(st.just(10.0), st.floats(9.9, 10.1))
+MOMENTS = [9.9, 9.95, 9.999, 10.0, 10.001, 10.05]
 VIEWS = st.lists(
     st.builds(
         SpanView,
         key=st.builds(
             SpanKey, st.sampled_from(["a@1", "b@1"]), st.builds(Span, st.integers(0, 2), st.just(3))
         ),
-        waiting=st.integers(1, 12),
-        oldest_arrival_s=st.one_of(TIMES, st.just(-inf)),
-        due_s=st.one_of(TIMES, st.just(inf)),
+        waiting=st.sampled_from([1, 1, 2, 7, 8, 12]),
+        oldest_arrival_s=st.sampled_from([-inf, *MOMENTS]),
+        due_s=st.sampled_from([*MOMENTS, inf, inf]),
     ),
     max_size=5,
     unique_by=lambda view: view.key,
 ).map(lambda views: sorted(views, key=lambda view: view.key.span))
 
 
-@given(views=VIEWS, now_s=TIMES, max_wait_s=st.sampled_from([0.0, 0.002, 0.05]), arriving=st.integers(0, 2))
+@settings(max_examples=300)
+@given(
+    views=VIEWS,
+    now_s=st.sampled_from(MOMENTS),
+    max_wait_s=st.sampled_from([0.0, 0.002, 0.05, 0.2]),
+    arriving=st.integers(0, 2),
+)
 def test_nothing_goes_before_it_is_due_and_nobody_who_is_due_waits(
     views: list[SpanView], now_s: float, max_wait_s: float, arriving: int
 ) -> None:
