@@ -14,7 +14,7 @@ from conftest import SmallStore, small_manifest, small_net
 from figures import Figure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import Arrive, Launch, Leave, Pass, Reload, Request, Stage, Step, Version, same
+from scripts import LONGEST_S, Arrive, Launch, Leave, Pass, Reload, Request, Stage, Step, Version, same
 
 from model_store import ledger
 from model_store.policy import Plan
@@ -25,7 +25,7 @@ from service.engine.loaded import LoadedModel
 from service.engine.ticket import Expired, LaunchError, Prediction
 from service.engine.worker import Worker
 
-SECONDS = st.sampled_from([0.0, 0.001, 0.02, 0.2])
+SECONDS = st.sampled_from([0.0, 0.001, 0.02, LONGEST_S])
 ARRIVALS = st.builds(
     Arrive,
     images=st.sampled_from([1, 1, 1, 2, 3, 7]),
@@ -97,9 +97,9 @@ def test_every_request_of_any_script_ends_once_as_if_it_were_alone_or_with_an_er
             stage.play(script, max_batch)
         totals.scripts += 1
         totals.launches += stage.device.launches
+        judge_stage(stage)
         for request in stage.requests:
             judge(request, totals)
-        judge_stage(stage)
 
     try:
         play()
@@ -113,9 +113,11 @@ def judge(request: Request, totals: Totals) -> None:
     """Every request ends exactly once: with right answers, or with what happened to it."""
     (end,) = request.ends
     totals.images += len(request.numbers)
+    assert request.deadline_s is None or request.ended_s <= request.deadline_s + LONGEST_S
     if isinstance(end, BaseException):
         kinds = {LaunchError: "failed", NoPermit: "refused", asyncio.CancelledError: "left"}
         totals.ends[kinds[type(end)]] += len(request.numbers)  # nothing else may come out
+        assert request.left == isinstance(end, asyncio.CancelledError)
         return
     assert len(end) == len(request.numbers)
     for number, outcome in zip(request.numbers, end, strict=True):
@@ -158,6 +160,7 @@ def judge_answer(request: Request, number: int, answer: Prediction) -> None:
 
 def judge_stage(stage: Stage) -> None:
     """Nothing is left behind, and nothing was executed for those who had left before."""
+    assert not stage.waiting_for_ever
     assert not stage.complaints
     assert not stage.barred & stage.device.begun
     assert (stage.engine.admission.in_flight, stage.engine.admission.arriving) == (0, 0)
