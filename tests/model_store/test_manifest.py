@@ -71,8 +71,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         ),
         "version": draw(st.integers(1, 10**9)),
         "name": draw(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,63}", fullmatch=True)),
-        "exits": [spec.model_dump() for spec in exits],
-        "policy": policy.model_dump(),
+        "exits": exits,
+        "policy": policy,
     }
     return Manifest.model_validate({**SMALL.model_dump(), **changed})
 
