@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from model_store.flops import StageFlops
+from model_store.flops import StageFlops, direct_flops
 from model_store.policy import Policy
 from model_store.preprocess import InputSpec
 
@@ -69,6 +69,15 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         temperatures = self.policy.temperatures
         if temperatures is not None and len(temperatures) != len(self.exits):
             raise ValueError(f"{len(temperatures)} temperatures for {len(self.exits)} exits")
+        return self
+
+    @model_validator(mode="after")
+    def _default_budget_pays_for_an_exit(self) -> Self:
+        default, cheapest = self.policy.default_flops, min(direct_flops(self.stages))
+        if default < cheapest:  # else every request without a budget would fail
+            raise ValueError(
+                f"default_flops of {default:g} are below the cheapest exit, which costs {cheapest} FLOPs"
+            )
         return self
 
     @property

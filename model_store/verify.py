@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model_store import nets
-from model_store.flops import count_stages
+from model_store.flops import measure_stages
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 
@@ -40,12 +40,12 @@ def build_net(manifest: Manifest, tensors: dict[str, Tensor], path: Path) -> Sta
 
     Raises:
         ArtifactBroken: Unknown network, other tensors or shapes than it has, values that are not finite, or
-            FLOPs other than the manifest's.
+            FLOPs or a number of classes other than the manifest's.
     """
     try:
         with torch.device("meta"):  # no random initialisation: every tensor is replaced below
             net = nets.build(manifest.network, manifest.arguments)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # a tensor may be too large for any memory
         raise ArtifactBroken(f"{path}: {error}") from error
     values = {key: value.to(torch.float32) for key, value in tensors.items()}
     for key, value in values.items():
@@ -60,6 +60,9 @@ def build_net(manifest: Manifest, tensors: dict[str, Tensor], path: Path) -> Sta
         raise ArtifactBroken(
             f"{path}: tensors do not fit the network: {str(error).splitlines()[1].strip()}"
         ) from error
-    if count_stages(net, manifest.input.height, manifest.input.width) != manifest.stages:
+    stages, classes = measure_stages(net, manifest.input.height, manifest.input.width)
+    if stages != manifest.stages:
         raise ArtifactBroken(f"{path}: the network's FLOPs per stage are not those of the manifest")
+    if set(classes) != {named := len(manifest.classes)}:
+        raise ArtifactBroken(f"{path}: {named} classes are named, the network tells {max(classes)} apart")
     return net.eval()

@@ -49,7 +49,7 @@ def span_of(ticket: Ticket) -> SpanKey:
 
 
 Heap = list[tuple[float, int, Entry]]
-"""Entries by when they are due, then in the order in which they came."""
+"""Entries by when they are due or, with an answer in hand, must leave; then as they came."""
 
 
 @dataclass(slots=True)
@@ -130,7 +130,9 @@ class SpanQueues:
         entry.ticket.enqueued_s = now_s
         waiting = self._queues.setdefault(self.key_of(entry), self.waiting_kind())
         heap = waiting.heap(entry.ticket)
-        heappush(heap, (entry.ticket.due_s, next(self._order), entry))
+        # With an answer in hand it leaves when its deadline strikes, however long before that it was due.
+        last_s = entry.ticket.deadline_s if heap is waiting.better else None
+        heappush(heap, (entry.ticket.due_s if last_s is None else last_s, next(self._order), entry))
         # What only makes an answer better went on because this launch fits its deadline: no time for company.
         waiting.opened_s = min(waiting.opened_s, -inf if heap is waiting.better else now_s)
 

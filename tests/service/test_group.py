@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
 from conftest import small_net, small_policy
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from model_store.flops import count_stages
 from model_store.policy import Plan, make_plan
@@ -42,16 +43,59 @@ def run(plan: Plan, confidences: list[list[float]], total: float) -> list[int]:
     return spent
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 17, 32, 64])
-def test_the_sum_never_exceeds_n_budgets_whatever_the_confidences(size: int) -> None:
-    chance = random.Random(size)
-    for _ in range(200):
-        mean = chance.uniform(COSTS[0], COSTS[-1] * 0.999)
-        hardness = chance.choice([0.05, 1, 20])
-        images = [[chance.random() ** hardness for _ in COSTS] for _ in range(size)]
-        plan = plan_for(mean)
-        if plan.budget is not None:
-            assert sum(run(plan, images, size * mean)) <= size * mean
+CONFIDENCES = st.lists(
+    st.sampled_from([0.0, 0.05, 0.3, 0.3, 0.6, 0.9, 1.0]) | st.floats(0, 1), min_size=3, max_size=3
+)
+GROUPS = st.lists(CONFIDENCES, min_size=2, max_size=64)
+BUDGETS = st.floats(COSTS[0], COSTS[-1] * 0.999) | st.sampled_from([float(cost) for cost in COSTS[:2]])
+
+
+@given(images=GROUPS, mean=BUDGETS)
+def test_the_sum_never_exceeds_n_budgets_and_no_further_image_could_have_gone_on(
+    images: list[list[float]], mean: float
+) -> None:
+    plan = plan_for(mean)
+    if plan.segment is None or plan.budget is None:
+        return
+    spent = run(plan, images, len(images) * mean)
+    left = len(images) * mean - sum(spent)
+    assert left >= 0
+    richest = plan.segment.entries[-1].thresholds
+    # Nobody can be called back who left earlier; at the last decision all that is affordable is spent.
+    before_last, last = plan.costs[-2:]
+    wanting = [
+        image
+        for image, flops in zip(images, spent, strict=True)
+        if flops == before_last and image[-2] < richest[-1]
+    ]
+    assert not wanting or left < last - before_last
+
+
+@given(images=GROUPS, mean=BUDGETS)
+def test_who_continues_is_less_certain_than_who_leaves_and_of_equals_the_earlier(
+    images: list[list[float]], mean: float
+) -> None:
+    plan = plan_for(mean)
+    spent = run(plan, images, len(images) * mean)
+    for position in range(len(plan.exits) - 1):
+        here = [number for number, flops in enumerate(spent) if flops >= plan.costs[position]]
+        went = [(images[number][position], number) for number in here if spent[number] > plan.costs[position]]
+        stayed = [
+            (images[number][position], number) for number in here if spent[number] == plan.costs[position]
+        ]
+        assert not went or not stayed or max(went) < min(stayed)
+
+
+@given(images=GROUPS, mean=BUDGETS, data=st.data())
+def test_images_without_ties_spend_the_same_in_whatever_order_they_are_sent(
+    images: list[list[float]], mean: float, data: st.DataObject
+) -> None:
+    distinct = [[value + 1e-6 * number for value in image] for number, image in enumerate(images)]
+    assume(all(len(set(at_exit)) == len(images) for at_exit in zip(*distinct, strict=True)))
+    order = data.draw(st.permutations(range(len(images))))
+    plan, total = plan_for(mean), len(images) * mean
+    mixed = run(plan, [distinct[number] for number in order], total)
+    assert dict(zip(order, mixed, strict=True)) == dict(enumerate(run(plan, distinct, total)))
 
 
 def test_hard_images_spend_nearly_all_that_there_is() -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import InvalidHeader
-from service.headers import Budget, parse_headers, parse_number, quoted, valid_request_id
+from service.headers import NUMBER_CHARACTERS, Budget, parse_headers, parse_number, quoted, valid_request_id
 
 POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 NAMES = {
@@ -80,6 +80,43 @@ BLANKS = ["", " ", "25 M", " 25M", "25M ", "25M\n", "2 5"]
 def test_anything_else_is_not_a_number(text: str) -> None:
     with pytest.raises(ValueError, match="is not a positive number"):
         parse_number(text)
+
+
+def grammatical(text: str) -> bool:
+    """The contract's grammar, read without a regular expression."""
+    body = text[:-1] if text.endswith(("k", "M", "G", "T")) else text
+    mantissa, e, exponent = body.replace("E", "e").partition("e")
+    whole, _, part = mantissa.partition(".")
+    unsigned = exponent[1:] if exponent.startswith(("+", "-")) else exponent
+    digits = whole + part
+    return all(set(run) <= set("0123456789") for run in (digits, unsigned)) and bool(
+        digits and (unsigned or not e) and len(text) <= NUMBER_CHARACTERS
+    )
+
+
+@st.composite
+def near_misses(draw: st.DrawFn) -> str:
+    """A spelling in which one place is dropped, doubled or replaced by something that looks like it."""
+    text = "".join(draw(spellings()))
+    place = draw(st.integers(0, len(text)))
+    strange = draw(st.text("0129.eE+-kKmMgGtT _,\t٢²\xa0", max_size=2))
+    return text[:place] + strange + text[place + draw(st.integers(0, 1)) :]
+
+
+@given(st.one_of(near_misses(), st.text("01.eE+-kKM ", max_size=8)))
+@example("1E5E5")
+@example("1e+")
+def test_whatever_the_grammar_does_not_spell_is_no_number_and_nothing_else_is_refused(text: str) -> None:
+    try:
+        value: float | None = parse_number(text)
+    except ValueError:
+        value = None
+    if not grammatical(text):
+        assert value is None
+    else:
+        suffix = text[-1] if text[-1] in POWERS else ""
+        expected = float(Decimal(text.removesuffix(suffix)).scaleb(POWERS[suffix]))
+        assert value == (expected if 0 < expected < float("inf") else None)
 
 
 @given(st.text())
@@ -212,6 +249,52 @@ def test_arbitrary_values_give_headers_or_an_invalid_header(raw: list[tuple[byte
         assert value is None or 0 < value < float("inf")
     for text in (headers.model, headers.api_key, headers.request_id):
         assert text is None or (text and text.isascii() and text.isprintable())
+
+
+PADDING = st.text(" \t", max_size=2).map(str.encode)
+VISIBLE = st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=128).map(str.encode)
+FOREIGN = st.lists(st.sampled_from([(b"host", b"a"), (b"x-flop", b"-1"), (b"x-flop-budgets", b"")]))
+
+
+@st.composite
+def good_headers(draw: st.DrawFn) -> dict[bytes, bytes]:
+    """Some of our headers, each with a value that it may have."""
+    numbers = st.one_of(st.just("25M"), st.floats(1e-3, 1e300).map(repr)).map(str.encode)
+    kinds = {name: numbers if name in NUMBERS else VISIBLE for name in NAMES}
+    return draw(st.fixed_dictionaries({}, optional=kinds))
+
+
+def padded(
+    draw: st.DrawFn, headers: dict[bytes, bytes], *more: tuple[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """The headers in any order, with blanks around their values and foreign ones between them."""
+    ours = [(name, draw(PADDING) + value + draw(PADDING)) for name, value in [*headers.items(), *more]]
+    return draw(st.permutations([*ours, *draw(FOREIGN)]))
+
+
+@given(good_headers(), st.data())
+def test_headers_combine_in_any_order_and_each_reaches_its_field(
+    good: dict[bytes, bytes], data: st.DataObject
+) -> None:
+    headers = parse_headers(padded(data.draw, good))
+    asked = headers.budget
+    for name, number in zip(NUMBERS, (asked.mean, asked.limit, asked.deadline_ms), strict=True):
+        assert number == (parse_number(good[name].decode()) if name in good else None)
+    rest = (b"x-model", headers.model), (b"x-api-key", headers.api_key), (b"x-request-id", headers.request_id)
+    for name, text in rest:
+        assert text == (good[name].decode() if name in good else None)
+
+
+@given(good_headers(), st.sampled_from(list(NAMES)), st.data())
+def test_one_bad_header_among_any_good_ones_is_refused_by_its_name(
+    good: dict[bytes, bytes], name: bytes, data: st.DataObject
+) -> None:
+    wrong = [b"", b"\xff", *([b"-1", b"0", b"2 5", b"1K", b"1e999"] if name in NUMBERS else [])]
+    value = good.pop(name, None)
+    bad = [(name, data.draw(st.sampled_from(wrong)))] if value is None else [(name, value)] * 2
+    with pytest.raises(InvalidHeader) as caught:
+        parse_headers(padded(data.draw, good, *bad))
+    assert caught.value.detail.startswith(NAMES[name])
 
 
 def test_a_quoted_value_is_clipped_and_printable() -> None:
