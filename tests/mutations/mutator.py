@@ -71,7 +71,7 @@ def _truncation(dice: random.Random, data: bytes, _: bytes) -> bytes:
 
 def _flipped_bits(dice: random.Random, data: bytes, _: bytes) -> bytes:
     out = bytearray(data)
-    for _ in range(dice.choice((1, 3, 20)) if out else 0):
+    for _flip in range(dice.choice((1, 3, 20)) if out else 0):
         out[_place(dice, data)] ^= 1 << dice.randrange(8)
     return bytes(out)
 
