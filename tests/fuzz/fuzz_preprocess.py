@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests python -m fuzz.fuzz_preprocess --seconds 600
 
-It ends with 0 when the time is over, otherwise at the first finding: no ``ImageError`` but another exception, a
-result of the wrong shape, or more than a second of processor time. The bytes are kept as ``crash-…`` in the
+It ends with 0 when the time is over, otherwise at the first finding: an exception that is no ``ImageError``,
+a result of the wrong shape, or more than a second of processor time. The bytes are kept as ``crash-…`` in the
 folder ``--findings``; what reaches new code, in ``--corpus``, where the next run goes on.
 """
 
