@@ -85,6 +85,8 @@ def _read_png(data: bytes) -> Source:
         position = end
     else:
         raise BrokenHeader(f"PNG of more than {MAX_STEPS} chunks")
+    if data[25:26] == b"\x03" and not any(part.startswith(b"PLTE", 4) for part in kept):
+        raise BrokenHeader("PNG of palette indices without a palette")  # Pillow makes one up
     return Source(b"".join(kept), width, height, exif=exif)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from mutations.formats import encode, png, rle_bmp
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import ValidationError
@@ -23,22 +23,8 @@ def spec(side: int, resize: int | None = None) -> InputSpec:
     return InputSpec(height=side, width=side, mean=(0.5,) * 3, std=(0.25,) * 3, resize=resize or side)
 
 
-def encode(image: Image.Image, container: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, container, **options)
-    return buffer.getvalue()
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(bits: int, colour_type: int, row: bytes, *, key: bytes = b"") -> bytes:
-    """An 8x8 PNG of equal rows, for the sample formats that Pillow cannot write."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, colour_type, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress((b"\0" + row) * 8))
-    transparency = chunk(b"tRNS", key) if key else b""
-    return b"\x89PNG\r\n\x1a\n" + header + transparency + pixels + chunk(b"IEND", b"")
+def even(value: int | tuple[int, ...]) -> NDArray[np.int64]:
+    return np.broadcast_to(np.array(value), (8, 8, *np.shape(value)))
 
 
 def solid(mode: str, colour: Any) -> Image.Image:
@@ -51,15 +37,9 @@ def palette_image() -> Image.Image:
     return image
 
 
-def rle_bmp() -> bytes:
-    header = struct.pack("<IHHI", 0, 0, 0, 54 + 1024) + struct.pack(
-        "<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, 0, 0, 0, 256, 0
-    )
-    palette = b"".join(bytes((50, 100, 200, 0)) for _ in range(256))  # blue, green, red
-    return b"BM" + header + palette + b"\x08\x07\0\0" * 8 + b"\0\1"
-
-
-ORANGE, DEEP_ORANGE = (200, 100, 50), b"\xc8\x01\x64\x02\x32\x03"
+ORANGE, DEEP_ORANGE = (200, 100, 50), (0xC801, 0x6402, 0x3203)
+DEEP_KEY = struct.pack(">HHH", *DEEP_ORANGE)
+ORANGE_RUNS = rle_bmp(8, 8, b"\x08\x07\0\0" * 8 + b"\0\1", bytes((50, 100, 200, 0)) * 256)
 UNMIXED = encode(solid("RGB", ORANGE), "JPEG", quality=95, keep_rgb=True)
 for letter, number in ((b"R", b"\1"), (b"G", b"\2"), (b"B", b"\3")):  # now only its Adobe segment says so
     UNMIXED = UNMIXED.replace(letter + b"\x11\0", number + b"\x11\0").replace(letter + b"\0", number + b"\0")
@@ -79,21 +59,26 @@ FILES: dict[str, tuple[bytes, tuple[int, int, int], int]] = {  # bytes, expected
     "png palette": (encode(palette_image(), "PNG"), ORANGE, 0),
     "png palette, entry transparent": (encode(palette_image(), "PNG", transparency=1), (255,) * 3, 0),
     "png palette with alphas": (encode(palette_image(), "PNG", transparency=b"\xff\x80"), (227, 177, 152), 1),
-    "png 2-bit grey": (png(2, 0, b"\xaa\xaa"), (170,) * 3, 0),
+    "png 2-bit grey": (png(even(2), 2), (170,) * 3, 0),
+    "png 1-bit white as key": (png(even(1), 1, key=b"\0\1"), (255,) * 3, 0),
+    "png 1-bit black, white as key": (png(even(0), 1, key=b"\0\1"), (0,) * 3, 0),
+    "png 2-bit grey as key": (png(even(2), 2, key=b"\0\2"), (255,) * 3, 0),
+    "png 4-bit grey as key": (png(even(3), 4, key=b"\0\3"), (255,) * 3, 0),
+    "png 4-bit grey, another key": (png(even(3), 4, key=b"\0\4"), (51,) * 3, 0),
     "png 16-bit grey": (encode(Image.fromarray(np.full((8, 8), 0x4D80, np.uint16)), "PNG"), (0x4D,) * 3, 0),
-    "png 16-bit grey as key": (png(16, 0, b"\x4d\x80" * 8, key=b"\x4d\x80"), (255,) * 3, 0),
-    "png 16-bit grey, key near": (png(16, 0, b"\x4d\x80" * 8, key=b"\x4d\x81"), (0x4D,) * 3, 0),
-    "png 16-bit grey with alpha": (png(16, 4, b"\x4d\x80\xff\xff" * 8), (0x4D,) * 3, 0),
-    "png 16-bit rgb": (png(16, 2, DEEP_ORANGE * 8), ORANGE, 0),
-    "png 16-bit rgb as key": (png(16, 2, DEEP_ORANGE * 8, key=DEEP_ORANGE), (255,) * 3, 0),
-    "png 16-bit rgba": (png(16, 6, (DEEP_ORANGE + b"\xff\xff") * 8), ORANGE, 0),
+    "png 16-bit grey as key": (png(even(0x4D80), 16, key=b"\x4d\x80"), (255,) * 3, 0),
+    "png 16-bit grey, key near": (png(even(0x4D80), 16, key=b"\x4d\x81"), (0x4D,) * 3, 0),
+    "png 16-bit grey with alpha": (png(even((0x4D80, 0xFFFF)), 16), (0x4D,) * 3, 0),
+    "png 16-bit rgb": (png(even(DEEP_ORANGE), 16), ORANGE, 0),
+    "png 16-bit rgb as key": (png(even(DEEP_ORANGE), 16, key=DEEP_KEY), (255,) * 3, 0),
+    "png 16-bit rgba": (png(even((*DEEP_ORANGE, 0xFFFF)), 16), ORANGE, 0),
     "gif palette": (encode(palette_image(), "GIF"), ORANGE, 0),
     "gif transparent": (encode(palette_image(), "GIF", transparency=1), (255,) * 3, 0),
     "gif grey": (encode(solid("L", 77), "GIF"), (77,) * 3, 0),
     "bmp rgb": (encode(solid("RGB", ORANGE), "BMP"), ORANGE, 0),
     "bmp 32-bit, the fourth byte unused": (encode(solid("RGBA", (*ORANGE, 0)), "BMP"), ORANGE, 0),
     "bmp palette": (encode(palette_image(), "BMP"), ORANGE, 0),
-    "bmp run-length": (rle_bmp(), ORANGE, 0),
+    "bmp run-length": (ORANGE_RUNS, ORANGE, 0),
     "jpeg rgb": (encode(solid("RGB", ORANGE), "JPEG", quality=95), ORANGE, 3),
     "jpeg stored as rgb": (UNMIXED, ORANGE, 3),
     "jpeg grey": (encode(solid("L", 77), "JPEG", quality=95), (77,) * 3, 2),
