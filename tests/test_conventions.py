@@ -27,6 +27,7 @@ FORBIDDEN = [
     ),
     ("model_store.exits", ("model_store.training", "model_store.store", "model_store.policy")),
     ("model_store.preprocess", ("torch", "model_store.training", "model_store.store", "model_store.policy")),
+    ("model_store.pixels", ("torch", "model_store.training", "model_store.store", "model_store.policy")),
     ("model_store.store", ("model_store.training",)),
     ("model_store.manifest", ("model_store.training", "model_store.store")),
     ("model_store.ledger", ("torch", "time", "threading", "asyncio")),

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from model_store.preprocess import ImageError, ImageLimits, InputSpec, decode, flatten
+from model_store.pixels import flatten
+from model_store.preprocess import ImageError, ImageLimits, InputSpec, decode
 
 LIMITS = ImageLimits()
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

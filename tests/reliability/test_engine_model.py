@@ -14,7 +14,8 @@ from conftest import SmallStore, small_manifest, small_net
 from figures import Figure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripts import LONGEST_S, Arrive, Launch, Leave, Pass, Reload, Request, Stage, Step, Version, same
+from script_steps import LONGEST_S, Arrive, Launch, Leave, Pass, Reload, Step, same
+from scripts import Request, Stage, Version
 
 from model_store import ledger
 from model_store.policy import Plan

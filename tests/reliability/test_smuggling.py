@@ -12,7 +12,8 @@ from contextlib import suppress
 import pytest
 from conftest import SmallStore
 from live import serving
-from smuggling_cases import CANARY, ENDLESS, LAST, REFUSED, TAKEN, TOO_LONG
+from smuggling_cases import CANARY, ENDLESS, LAST, TAKEN, TOO_LONG
+from smuggling_refused import REFUSED
 
 PROBE = b"GET /probe HTTP/1.1\r\nHost: x\r\n\r\n"
 TARGETS = (b"/classify", b"/explain")
