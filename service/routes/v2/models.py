@@ -36,8 +36,8 @@ def pinned(name: str, version: str) -> str:
 
 @router.get("/models/{name}/ready")
 async def ready(request: Request, name: str) -> dict[str, Any]:
-    """The model, or one of the task's, is loaded; else 404, and 503 before anything is."""
-    _find(request, name)
+    """The model, or one of the task's, is loaded, else 404, and works; 503 if not, or before anything is."""
+    service_of(request).check_well(_find(request, name))
     return {"name": name, "ready": True}
 
 
