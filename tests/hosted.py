@@ -68,6 +68,11 @@ def counted(answers: Iterable[httpx.Response]) -> str:
     return ", ".join(f"{statuses[status]} x {status}" for status in sorted(statuses))
 
 
+def known(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """What does not depend on the neighbours of an image, to the last bit: class, exit and FLOPs."""
+    return entry["index"], entry["exit"], entry["flops"]
+
+
 @dataclass
 class Hosted:
     """A server that runs."""

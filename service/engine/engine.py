@@ -54,7 +54,8 @@ class Engine:
             recheck_share: Share of early leavers that go on to the last exit when there is time.
             arriving: How many requests other processes are receiving for it.
             launch_timeout_s: Longest time of a launch, seconds; then those who wait are told, others refused.
-            on_lost: Called with the reason on the event loop if it takes as long once more.
+            on_lost: Called with the reason if it takes as long once more, or the device is lost otherwise:
+                only another process can mend that. On the event loop or the worker's thread.
         """
         self.brownout = Brownout(objective_s, brownout)
         # Asked for at each scrape: between requests it fades by itself.
@@ -72,6 +73,7 @@ class Engine:
             max_batch=max_batch,
             max_wait_s=max_wait_s,
             arriving=lambda: self.admission.arriving + arriving(),
+            on_lost=on_lost,
         )
         self._failures = metrics.device_failures
         self._waiting: set[Submission] = set()
@@ -208,6 +210,8 @@ class Engine:
     def _hand_over(self, delivery: Delivery) -> None:
         """On the worker's thread: one hop to the event loop for the whole launch."""
         assert self._loop is not None
+        if self._loop.is_closed():  # a launch that was left behind when it hung
+            return
         self._loop.call_soon_threadsafe(_deliver, delivery, time.monotonic(), self.way_back)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from model_store.nets.staged import Features, Span
 from service.engine.batch import gather, rows
@@ -53,9 +54,11 @@ class Launches:
         brownout: Brownout,
         watch: DriftWatch,
         clock: Callable[[], float] = time.monotonic,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         """See ``Worker``."""
         self._metrics, self._brownout, self._watch, self._clock = metrics, brownout, watch, clock
+        self._on_lost = on_lost
         self.running: Running | None = None
         self.trials = Trials()
 
@@ -95,6 +98,9 @@ class Launches:
         except Exception as error:  # what it is has been logged when it failed under load
             self._count(health.model, reason_of(error))
             self.trials.put(health, self._clock())
+            if isinstance(error, torch.AcceleratorError) and reason_of(error) == "error":
+                # What fails like this again and again has taken the whole device from this process.
+                self._on_lost(f"the device is lost: {str(error).splitlines()[0]}")
         else:
             logger.info("model_well", extra={"model": health.model, "span": str(span)})
         finally:

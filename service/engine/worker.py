@@ -46,6 +46,7 @@ class Worker:
         arriving: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
         pick: Pick = most_urgent,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare; ``start`` begins.
 
@@ -59,9 +60,10 @@ class Worker:
             arriving: How many requests are admitted but not yet submitted.
             clock: Monotonic seconds.
             pick: Which of several due spans goes first.
+            on_lost: Called with the reason if nothing can be computed in this process any more.
         """
         self._metrics, self._hand_over = metrics, hand_over
-        self.launches = Launches(metrics, brownout, watch, clock)
+        self.launches = Launches(metrics, brownout, watch, clock, on_lost)
         self._max_batch, self._max_wait_s = max_batch, max_wait_s
         self._arriving, self._clock, self._pick = arriving, clock, pick
         self._queues = SpanQueues()

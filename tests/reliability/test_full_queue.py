@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httpx
 from conftest import SmallStore
 from figures import Figure
-from hosted import held_by, hosted
+from hosted import held_by, hosted, known
 
 ROOM, MORE = 64, 50
 
@@ -48,7 +48,8 @@ async def test_a_full_queue_refuses_exactly_those_beyond_it_at_once(
         slowest_ms, probe_ms = (1000 * max(times) for times in list(zip(*refusals, strict=True))[:2])
         refused = sum(answer.status_code == 503 for *_, answer in refusals)
         right = sum(
-            answer.status_code == 200 and answer.json()["predictions"] == expected["predictions"]
+            answer.status_code == 200
+            and known(answer.json()["predictions"][0]) == known(expected["predictions"][0])
             for answer, expected in zip(answers, alone, strict=True)
         )
         figure(

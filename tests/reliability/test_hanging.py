@@ -17,14 +17,14 @@ import httpx
 import pytest
 from conftest import SmallStore
 from figures import Figure
-from hosted import counted, held_by, hosted
+from hosted import counted, held_by, hosted, known
 from live import Server, serving
 from PIL import Image as PillowImage
 from processes import is_running, workers
 
 WAITING = 20
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 3.0
 
 FULL = {"X-FLOP-Limit": "100M"}
 """Whatever was asked before, the answer is the same."""
@@ -40,7 +40,7 @@ def black() -> bytes:
 def asked(url: str, body: bytes, headers: dict[str, str]) -> tuple[float, httpx.Response]:
     """How long the answer took, seconds, and what it is."""
     started_s = time.perf_counter()
-    answer = httpx.post(f"{url}/classify", content=body, headers=headers, timeout=60)
+    answer = httpx.post(f"{url}/classify", content=body, headers=headers, timeout=60, verify=False)  # no TLS
     return time.perf_counter() - started_s, answer
 
 
@@ -60,7 +60,7 @@ def until(happened: Callable[[], bool], patience_s: float = 60) -> float:
 
 
 def said(answer: httpx.Response) -> Any:
-    return answer.json()["predictions"][0]["index"] if answer.status_code == 200 else answer.json()["code"]
+    return known(answer.json()["predictions"][0]) if answer.status_code == 200 else answer.json()["code"]
 
 
 def test_a_launch_that_hangs_is_told_to_all_who_wait_and_forgotten_once_it_returns(
