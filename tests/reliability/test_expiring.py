@@ -64,7 +64,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_answered_then(
     figure(
         5,
         f"{holding} in hand: {dict(statuses)}, after the deadline by at most {max(late_ms):.1f} ms, median "
-        f"{median(late_ms):.1f} ms (n = {REQUESTS}; with an idle device all have answers within {idle_s:.2f} s)",
+        f"{median(late_ms):.1f} (n = {REQUESTS}; with an idle device all have answers within {idle_s:.2f} s)",
     )
     assert statuses == {200 if in_hand else 504: REQUESTS}
     assert max(late_ms) <= 1000 * (LATE_S + idle_s)

@@ -123,7 +123,7 @@ def test_a_server_whose_device_hangs_can_be_ended(
         gate.set()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_device_that_hangs_for_good_ends_its_process_and_a_supervisor_starts_another(
     small_store: SmallStore,
     png: Callable[[int], bytes],
@@ -153,6 +153,7 @@ def test_a_device_that_hangs_for_good_ends_its_process_and_a_supervisor_starts_a
     assert {(answer.status_code, said(answer)) for _, answer in told} == {(503, "not_ready")}
 
 
+@pytest.mark.soak
 def test_a_frozen_engine_or_front_is_replaced(
     small_store: SmallStore, png: Callable[[int], bytes], figure: Figure
 ) -> None:
