@@ -85,7 +85,10 @@ def test_the_load_test_imports_nothing_of_ours() -> None:
         }
 
 
-@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
+TESTS = {path.stem: path for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *TESTS.values()], ids=[*MODULES, *TESTS])
 def test_files_and_functions_stay_short(path: Path) -> None:
     """A function is counted from its body on: typed signatures of commands are data."""
     source = path.read_text()
@@ -143,3 +146,25 @@ def test_every_module_of_tests_has_a_name_of_its_own() -> None:
 def test_no_module_has_an_empty_name() -> None:
     banned = ("utils", "helpers", "manager")
     assert not [name for name in MODULES if name.rpartition(".")[2] in banned]
+
+
+def test_every_room_and_every_module_at_its_door_is_in_the_architecture() -> None:
+    told = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    packages = {room.removeprefix("service/").removeprefix("model_store/") for room in rooms}
+    assert not {room for room in packages if f"{room}/" not in told}
+    doors = [path.name for name, path in MODULES.items() if name.count(".") == 1 and "deploy" not in name]
+    ours = [name for name in doors if name != "__init__.py" and not (ROOT / "loadtest" / name).exists()]
+    assert len(ours) > 40 and not [name for name in ours if name not in told]
+
+
+def test_the_architecture_names_nothing_that_is_gone() -> None:
+    told = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_0-9/]+\.(?:py|json))`", told))
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("service", "model_store", "tests")
+        for path in (ROOT / room).rglob("*.*")
+    }
+    assert len(named) > 50
+    assert not {name for name in named if not any(("/" + path).endswith("/" + name) for path in there)}

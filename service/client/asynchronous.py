@@ -21,7 +21,25 @@ from service.client.retries import Patience
 T = TypeVar("T")
 
 
-class AsyncPredictionStream(WithAnswer, AsyncIterator[StreamedPrediction]):
+class AsyncClosing:
+    """Something to be closed, at the latest at the end of an ``async with`` block."""
+
+    async def aclose(self) -> None:
+        """End what is open."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        """It itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+
+class AsyncPredictionStream(WithAnswer, AsyncClosing, AsyncIterator[StreamedPrediction]):
     """The predictions for one image, exit by exit, as they arrive.
 
     The request is sent when the first one is asked for. To leave before the end, close the stream, which ends
@@ -44,16 +62,6 @@ class AsyncPredictionStream(WithAnswer, AsyncIterator[StreamedPrediction]):
         """End the request, if it has not ended."""
         await self._predictions.aclose()
 
-    async def __aenter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        await self.aclose()
-
     async def _read(
         self, start: Callable[[], Awaitable[PredictionReader]]
     ) -> AsyncGenerator[StreamedPrediction, None]:
@@ -66,7 +74,7 @@ class AsyncPredictionStream(WithAnswer, AsyncIterator[StreamedPrediction]):
         self._reader.finish()
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """A service and a pool of connections to it, for the tasks of one event loop.
 
     ``async with AsyncClient() as client: ...``, or ``aclose`` it when done. What takes images also takes, by
@@ -141,16 +149,6 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        await self.aclose()
 
     async def _send(self, call: Call[T]) -> T:
         started_s, retried = self._clock(), 0

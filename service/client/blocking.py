@@ -20,7 +20,25 @@ from service.client.retries import Patience
 T = TypeVar("T")
 
 
-class PredictionStream(WithAnswer, Iterator[StreamedPrediction]):
+class Closing:
+    """Something to be closed, at the latest at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """End what is open."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        """It itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class PredictionStream(WithAnswer, Closing, Iterator[StreamedPrediction]):
     """The predictions for one image, exit by exit, as they arrive.
 
     The request is sent when the first one is asked for. To leave before the end, close the stream, which ends
@@ -43,16 +61,6 @@ class PredictionStream(WithAnswer, Iterator[StreamedPrediction]):
         """End the request, if it has not ended."""
         self._predictions.close()
 
-    def __enter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
-
     def _read(self, start: Callable[[], PredictionReader]) -> Generator[StreamedPrediction, None, None]:
         self._reader = start()
         with closing(self._reader.response) as response, broken_off():
@@ -61,7 +69,7 @@ class PredictionStream(WithAnswer, Iterator[StreamedPrediction]):
         self._reader.finish()
 
 
-class Client:
+class Client(Closing):
     """A service and a pool of connections to it; threads may share one.
 
     ``with Client() as client: ...``, or ``close`` it when done. What takes images also takes, by name,
@@ -136,16 +144,6 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def __enter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def _send(self, call: Call[T]) -> T:
         started_s, retried = self._clock(), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conftest import SmallStore
 from live import Server
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from programs import tool
@@ -42,6 +44,16 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 MAX_BODY_BYTES = 100_000
 """What the tests' server takes."""
+
+
+def with_one_key(store: SmallStore, folder: Path) -> dict[str, str]:
+    """Settings of a server that answers the key ``secret-key`` alone; its keys file goes into ``folder``."""
+    path = folder / "keys.json"
+    digest = hashlib.sha256(b"secret-key").hexdigest()
+    path.write_text(json.dumps({"keys": [{"name": "one", "sha256": digest}]}))
+    settings = {"MODEL_STORE": str(store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}
+    return {**settings, "KEYS_FILE": str(path)}
+
 
 BRING = """
 ([kind, name, type, data]) => {

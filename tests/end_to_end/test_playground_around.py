@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from conftest import SmallStore
 from live import Server, serving
-from pages import HASTY, Loading, visiting
+from pages import HASTY, Loading, visiting, with_one_key
 from playwright.sync_api import Browser, Route, expect
 
 pytest_plugins = ["playground_fixtures"]
@@ -48,11 +46,7 @@ def test_it_waits_for_a_server_that_is_still_loading(browser: Browser, playgroun
 def test_keys_are_asked_for_and_a_server_that_is_gone_is_named(
     browser: Browser, small_store: SmallStore, tmp_path: Path
 ) -> None:
-    path = tmp_path / "keys.json"
-    digest = hashlib.sha256(b"secret-key").hexdigest()
-    path.write_text(json.dumps({"keys": [{"name": "one", "sha256": digest}]}))
-    settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}
-    with serving({**settings, "KEYS_FILE": str(path)}) as server, visiting(browser, server) as visit:
+    with serving(with_one_key(small_store, tmp_path)) as server, visiting(browser, server) as visit:
         expect(visit.page.locator("#problem")).to_contain_text("401 unauthorized")
         visit.page.locator("#key").fill("wrong")
         with visit.page.expect_response("**/classify/stream"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import SmallStore
 from live import Server, serving
-from pages import SHIP, Visit, visiting
+from pages import SHIP, Visit, visiting, with_one_key
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Route, expect
 
@@ -55,11 +54,7 @@ def refuse(route: Route) -> None:
 def test_a_key_is_asked_for_at_the_top_and_no_longer_once_it_was_taken(
     browser: Browser, small_store: SmallStore, tmp_path: Path
 ) -> None:
-    path = tmp_path / "keys.json"
-    digest = hashlib.sha256(b"secret-key").hexdigest()
-    path.write_text(json.dumps({"keys": [{"name": "one", "sha256": digest}]}))
-    settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}
-    with serving({**settings, "KEYS_FILE": str(path)}) as server:
+    with serving(with_one_key(small_store, tmp_path)) as server:
         for size in (DESK, TABLET, PHONE):
             with visiting(browser, server, **size) as visit:
                 form, field = visit.page.locator("#key-form"), visit.page.locator("#key")

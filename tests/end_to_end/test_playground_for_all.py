@@ -156,10 +156,8 @@ def test_everything_is_done_with_the_keyboard_alone(browser: Browser, playground
                     return
             raise AssertionError(f"{name} is not reached")
 
-        go_to("theme")
-        go_to("file")
-        go_to("all")
-        go_to("cifar10-cat.png")
+        for name in ("theme", "file", "all", "cifar10-cat.png"):
+            go_to(name)
         press("Enter")
         expect(visit.page.locator("#image-name")).to_have_text("cat")
         go_to("model")

@@ -13,24 +13,14 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from conftest import CLASSES, SmallStore, random_images
-from live import Server, serving
-from open_inference import client_of, exits_of, files, parameters, pixels, requested, settings_of
+from conftest import CLASSES, random_images
+from live import Server
+from open_inference import exits_of, files, parameters, pixels, requested
 from tritonclient.utils import InferenceServerException
 
+pytest_plugins = ["triton_fixtures"]
+
 OUTPUTS = ("probabilities", "label", "exit", "flops")
-
-
-@pytest.fixture(scope="module")
-def server(small_store: SmallStore) -> Iterator[Server]:
-    with serving(settings_of(small_store.root, "small", MAX_BODY_BYTES="1000000")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[triton.InferenceServerClient]:
-    with client_of(server) as client:
-        yield client
 
 
 def test_server_and_model_are_healthy_and_described(client: triton.InferenceServerClient) -> None:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from conftest import SmallStore, random_images
-from live import Server, serving
-from open_inference import client_of, exits_of, files, parameters, pixels, requested, settings_of
+from conftest import random_images
+from live import Server
+from open_inference import exits_of, files, parameters, pixels, requested
 from PIL import Image as PillowImage
 from tritonclient.utils import InferenceServerException
 
-
-@pytest.fixture(scope="module")
-def server(small_store: SmallStore) -> Iterator[Server]:
-    with serving(settings_of(small_store.root, "small", MAX_BODY_BYTES="1000000")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[triton.InferenceServerClient]:
-    with client_of(server) as client:
-        yield client
+pytest_plugins = ["triton_fixtures"]
 
 
 def refusal(status: int, ask: Callable[[], Any]) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated import STAGES, scores
 
 from model_store.flops import StageFlops, direct_flops
 from model_store.policy import AIM, path_flops
@@ -19,33 +20,6 @@ from model_store.training.geometric import RATIOS, geometric_thresholds
 from model_store.training.scores import Scores
 from model_store.training.stopping import Answers, Stopping, apply, leave_at
 from model_store.training.table import densify, rise_end
-from model_store.training.temperature import fit_temperature, useful_temperatures
-
-STAGES = (
-    StageFlops(10_000_000, 1_000_000),
-    StageFlops(5_000_000, 1_500_000),
-    StageFlops(9_000_000, 1_000_000),
-    StageFlops(16_000_000, 2_000_000),
-)
-
-
-def scores(
-    rows: int, seed: int, strength: tuple[float, ...] = (3.0, 3.5, 3.9, 4.2), shift: float = 0.0
-) -> Scores:
-    """Logits of exits that see the same image with less and less noise; ``shift`` makes all images harder."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, rows)
-    easiness = random.standard_normal(rows)
-    noise = random.standard_normal((rows, 10))
-    logits = np.empty((len(strength), rows, 10), dtype=np.float32)
-    for k, signal in enumerate(strength):
-        logits[k] = noise
-        logits[k][np.arange(rows), labels] += signal + 1.5 * easiness - shift
-        logits[k] *= 1.6
-        noise = 0.85 * noise + np.sqrt(1 - 0.85**2) * random.standard_normal((rows, 10))
-    return Scores(
-        torch.from_numpy(logits), torch.from_numpy(labels), f"rows{seed}", tuple(range(len(strength)))
-    )
 
 
 @pytest.fixture(scope="module")
@@ -228,34 +202,6 @@ def test_the_calibration_error_is_the_mean_gap_between_confidence_and_accuracy()
     one_right = Scores(logits, torch.tensor([1, 0, 0, 0]), "x", (0,))
     assert reports.calibration_errors(three_right) == pytest.approx((0.0,), abs=1e-6)
     assert reports.calibration_errors(one_right) == pytest.approx((0.5,), abs=1e-6)
-
-
-def drawn(rows: int, temperature: float, seed: int = 0) -> Scores:
-    """One exit whose logits are ``temperature`` times what its labels are drawn from."""
-    random = np.random.default_rng(seed)
-    logits = 2 * random.standard_normal((rows, 10))
-    labels = (logits + random.gumbel(size=(rows, 10))).argmax(axis=1)
-    overconfident = torch.from_numpy((temperature * logits).astype(np.float32))
-    return Scores(overconfident[None], torch.from_numpy(labels), "drawn", (0,))
-
-
-@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.8])
-def test_the_temperature_is_found_that_the_logits_were_heated_by(temperature: float) -> None:
-    scores = drawn(20_000, temperature)
-    assert fit_temperature(scores.logits[0], scores.labels) == pytest.approx(temperature, rel=0.04)
-
-
-def test_temperatures_are_kept_only_where_they_help_beyond_noise() -> None:
-    assert useful_temperatures(drawn(2_000, 1.0)) is None
-    assert useful_temperatures(drawn(2_000, 1.5)) == pytest.approx((1.5,), rel=0.1)
-
-
-def test_at_its_temperatures_a_policy_tells_probabilities_that_mean_what_they_say() -> None:
-    hot = [Scores(3.0 * s.logits, s.labels, s.source, s.exits) for s in (scores(1000, 1), scores(1000, 2))]
-    found = calibrate(*hot, STAGES)
-    assert found.policy.temperatures == found.report.temperatures != ()
-    assert found.report.calibration_errors == found.report.scaled_calibration_errors
-    assert np.mean(found.report.calibration_errors) < 0.7 * np.mean(found.report.unscaled_calibration_errors)
 
 
 def test_the_report_compares_ensembles_with_the_exits_own_answers(calibration: Calibration) -> None:

@@ -105,6 +105,18 @@ def blocked(front: Front, store: SmallStore) -> BlockedExecutor:
     return executor
 
 
+async def held(
+    front: Front, store: SmallStore, image: bytes, requests: int
+) -> tuple[BlockedExecutor, list[asyncio.Future[Any]]]:
+    """So many requests that are in the engine, on a device that holds them."""
+    await front.ask(image)
+    executor = blocked(front, store)
+    asking = [asyncio.ensure_future(front.ask(image)) for _ in range(requests)]
+    while front.service.loaded()[1].admission.in_flight < requests:
+        await asyncio.sleep(0.001)
+    return executor, asking
+
+
 async def test_an_image_is_asked_about_once_and_then_sent_at_once(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
@@ -159,12 +171,7 @@ async def test_who_leaves_is_given_up_and_its_place_is_free_again(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
     async with linked(small_store) as front:
-        await front.ask(png(1))
-        executor = blocked(front, small_store)
-        asking = asyncio.ensure_future(front.ask(png(1)))
-        engine = front.service.loaded()[1]
-        while not engine.admission.in_flight:
-            await asyncio.sleep(0.001)
+        executor, (asking,) = await held(front, small_store, png(1), 1)
         front.leaving.set()
         with pytest.raises(ClientLeft):
             await asking
@@ -176,15 +183,10 @@ async def test_a_front_that_dies_leaves_nothing_behind_in_the_engine(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
     async with linked(small_store) as front:
-        await front.ask(png(1))
-        executor = blocked(front, small_store)
-        asking = [asyncio.ensure_future(front.ask(png(i))) for i in range(3)]
-        engine = front.service.loaded()[1]
-        while engine.admission.in_flight < 3:
-            await asyncio.sleep(0.001)
+        executor, asking = await held(front, small_store, png(1), 3)
         front.intake.connection_lost(None)
         executor.gate.set()
-        while engine.admission.in_flight:
+        while front.service.loaded()[1].admission.in_flight:
             await asyncio.sleep(0.001)
         for one in asking:
             one.cancel()
@@ -195,11 +197,7 @@ async def test_requests_in_flight_when_the_engine_dies_are_told(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
     async with linked(small_store) as front:
-        await front.ask(png(1))
-        executor = blocked(front, small_store)
-        asking = [asyncio.ensure_future(front.ask(png(i))) for i in range(3)]
-        while front.service.loaded()[1].admission.in_flight < 3:
-            await asyncio.sleep(0.001)
+        executor, asking = await held(front, small_store, png(1), 3)
         front.link.connection_lost(None)
         for one in asking:
             with pytest.raises(NotReady, match="restarted"):
@@ -214,11 +212,7 @@ async def test_a_full_engine_refuses_and_the_next_request_asks_first(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
     async with linked(small_store, max_in_flight=1) as front:
-        await front.ask(png(1))
-        executor = blocked(front, small_store)
-        asking = asyncio.ensure_future(front.ask(png(1)))
-        while not front.service.loaded()[1].admission.in_flight:
-            await asyncio.sleep(0.001)
+        executor, (asking,) = await held(front, small_store, png(1), 1)
         for _ in range(2):
             with pytest.raises(Overloaded, match="permits"):
                 await front.ask(png(2))
@@ -232,11 +226,7 @@ async def test_without_a_free_place_nothing_is_received(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
     async with linked(small_store) as front:
-        await front.ask(png(1))
-        executor = blocked(front, small_store)
-        asking = [asyncio.ensure_future(front.ask(png(i))) for i in range(SLOTS)]
-        while front.service.loaded()[1].admission.in_flight < SLOTS:
-            await asyncio.sleep(0.001)
+        executor, asking = await held(front, small_store, png(1), SLOTS)
         with pytest.raises(Overloaded, match=f"{SLOTS} places"):
             await front.ask(png(1))
         executor.gate.set()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SPEC, random_images
+from conftest import SPEC
 from hypothesis import given
 from hypothesis import strategies as st
+from v2_bodies import NATIVE, PIXELS, binary, body, tensor, with_data
 
 from model_store.preprocess import InputSpec
 from service.errors import InvalidRequest, TooLarge
@@ -19,36 +19,7 @@ from service.headers import Budget
 from service.routes.v2.images import files, pixels
 from service.routes.v2.wire import MAX_JSON, pack_bytes, parse, unpack_bytes
 
-NATIVE = (32, 32, 3)
-PIXELS = random_images(2).transpose(0, 2, 3, 1)  # (2, 32, 32, 3)
 NONE = Budget(None, None, None)
-
-
-def nested(depth: int) -> list[object]:
-    value: list[object] = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-def body(**members: Any) -> bytes:
-    return json.dumps(members).encode()
-
-
-def tensor(**members: Any) -> dict[str, Any]:
-    """An input of two native images, without data."""
-    return {"name": "image", "datatype": "UINT8", "shape": [2, *NATIVE], **members}
-
-
-def with_data(**members: Any) -> bytes:
-    return body(inputs=[tensor(data=PIXELS.ravel().tolist())], **members)
-
-
-def binary(content: bytes, size: Any = ..., **members: Any) -> tuple[bytes, int]:
-    """Body with ``content`` behind its JSON, and the length of the JSON."""
-    parameters = {"binary_data_size": len(content) if size is ... else size}
-    head = body(inputs=[tensor(parameters=parameters, **members)])
-    return head + content, len(head)
 
 
 def refused(content: bytes, json_bytes: int | None = None, spec: InputSpec = SPEC) -> str:
