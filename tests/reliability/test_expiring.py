@@ -22,7 +22,7 @@ from model_store.nets.staged import Features, Span
 REQUESTS = 60
 
 LATE_S = 0.1
-"""Longest time from a deadline to its answer, seconds, beyond what as many answers take on an idle device."""
+"""Longest time from a deadline to its answer, seconds; for all, beyond what they take on an idle device."""
 
 
 class Answer(NamedTuple):
@@ -67,7 +67,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_answered_then(
         f"{median(late_ms):.1f} (n = {REQUESTS}; with an idle device all have answers within {idle_s:.2f} s)",
     )
     assert statuses == {200 if in_hand else 504: REQUESTS}
-    assert max(late_ms) <= 1000 * (LATE_S + idle_s)
+    assert median(late_ms) <= 1000 * LATE_S and max(late_ms) <= 1000 * (LATE_S + idle_s)
     for answer in answers:
         if in_hand:
             assert answer.body["predictions"][0]["exit"] == 1
