@@ -181,6 +181,9 @@ def test_weights_that_are_no_numbers_are_refused_at_once_until_they_are_mended(
         launched = len(faults.launches)
         then = ask(server, bodies)
         probe, other = server.client.get("/readyz"), {"X-Model": "other"}
+        protocol = [
+            server.client.get(f"/v2/{path}/ready") for path in ("health", "models/small", "models/other")
+        ]
         beside = [server.client.post("/classify", content=body, headers=other) for body in bodies]
         in_vain = len([span for span, images in faults.launches[launched:] if images > 1])
         net.load_state_dict(kept)
@@ -201,5 +204,6 @@ def test_weights_that_are_no_numbers_are_refused_at_once_until_they_are_mended(
     assert (probe.status_code, probe.json()["code"]) == (503, "not_ready") and "small@1" in probe.json()[
         "detail"
     ]
+    assert [one.status_code for one in protocol] == [503, 503, 200]
     assert {one.status_code for one in beside} == {200} and in_vain == 0
     assert statuses == {200: IMAGES} and wrong == 0
