@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test soak check format constraints
+.PHONY: serve test soak check audit secrets format constraints
 
 serve: $(STAMP)
 	$(VENV)/bin/exitramp serve
@@ -20,6 +20,14 @@ check: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(MAKE) secrets audit
+
+secrets: $(STAMP)
+	$(VENV)/bin/python -m deploy.leaks
+
+# Known vulnerabilities of what is pinned. Without PyPI's advisories it says so and does not fail.
+audit: $(STAMP)
+	$(VENV)/bin/python -m deploy.audit
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import Lifespan
 
 from service import VERSION
 from service.direct import Direct, Failed
@@ -23,8 +23,10 @@ from service.errors import (
 from service.failures import answer_error, expected_failures
 from service.limits import BodyLimit
 from service.metrics import Metrics
+from service.metrics_port import MetricsApart
 from service.observe import Observed
 from service.routes import admin, classify, explain, health, models, stream, v2
+from service.routes.documentation import document
 from service.routes.playground import playground
 from service.settings import Settings
 from service.state import Service
@@ -59,18 +61,13 @@ def create_app(
         await service.close()
         logger.info("stopped")
 
-    app = FastAPIOffline(  # the pages of /docs and /redoc come from here, too
-        title="exitramp",
-        description="Image classification that spends only the compute it is allowed. "
-        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
-        version=VERSION,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
-        lifespan=lifespan,
-    )
+    app = _application(settings, lifespan)
     app.state.service = service
     for module in (classify, stream, explain, models, admin, health, v2):
         app.include_router(module.router)
-    app.include_router(playground(settings))
+    if settings.docs:
+        document(app)
+        app.include_router(playground(settings))
     failures = _handle_errors(app, service.metrics)
     endpoints = {
         "/classify": classify.classify,
@@ -81,10 +78,27 @@ def create_app(
     app.add_middleware(Direct, endpoints=endpoints, failures=failures)
     if "*" not in settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    if settings.metrics_port is not None:
+        app.add_middleware(MetricsApart, port=settings.metrics_port)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     classifying = [*endpoints, *v2.INFER_PATHS]
     app.add_middleware(Observed, metrics=service.metrics, paths=classifying, tracing=service.tracing)
     return app
+
+
+def _application(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """FastAPI without any route of ours yet."""
+    return FastAPI(
+        title="exitramp",
+        description="Image classification that spends only the compute it is allowed. "
+        "One FLOP is one multiply-add; exits are numbered from 1 in depth order.",
+        version=VERSION,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # to ask whether it is on costs 30 µs
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,  # see service.routes.documentation
+        redoc_url=None,
+    )
 
 
 async def _load(

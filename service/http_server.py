@@ -90,7 +90,19 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         CannotListen: The address cannot be had.
     """
-    host, port = settings.host, settings.port
+    return _listen(settings.host, settings.port)
+
+
+def listen_for_metrics(settings: Settings) -> list[socket.socket]:
+    """Where ``/metrics`` has a port of its own, a socket that listens there.
+
+    Raises:
+        CannotListen: The address cannot be had.
+    """
+    return [] if settings.metrics_port is None else [_listen(settings.host, settings.metrics_port)]
+
+
+def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -184,7 +185,10 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 def _read(path: Path) -> KeysFile:
     try:
-        return KeysFile.model_validate_json(path.read_bytes())
+        keys = KeysFile.model_validate_json(path.read_bytes())
+        if path.stat().st_mode & stat.S_IWOTH:  # whoever can write it decides who may classify
+            logger.warning("keys_file_writable_by_all", extra={"path": str(path)})
+        return keys
     except OSError as error:
         raise KeysFileError(f"keys file {path}: {error.strerror or error}") from error
     except ValidationError as error:

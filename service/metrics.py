@@ -5,7 +5,6 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside every counter doubles the page and nobody reads it
@@ -97,7 +96,6 @@ class Metrics(RequestMetrics):
         """Create all metrics, empty."""
         super().__init__()
         ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._requests()
         self._images()

@@ -28,6 +28,9 @@ REQUEST_ID = "exitramp.request_id"
 TRACE = "exitramp.trace"
 """Key in the ASGI scope: the request's ``RequestTrace``, if it is traced."""
 
+NO_GUESSING = (b"x-content-type-options", b"nosniff")
+"""Of every answer: a browser is to take none for something else, as some repeat what was sent."""
+
 NO_ANSWER = "499"
 """Status of a request whose client left before its answer began."""
 
@@ -93,7 +96,7 @@ class Observed:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
-                own = ((b"x-request-id", request_id), (b"date", self._date()))
+                own = ((b"x-request-id", request_id), (b"date", self._date()), NO_GUESSING)
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.app import create_app
-from service.http_server import CannotListen, Server, announce, configure, listen
+from service.http_server import CannotListen, Server, announce, configure, listen, listen_for_metrics
 from service.process import end_at_once, prepare_process
 from service.settings import Settings
 
@@ -28,9 +28,9 @@ def serve(settings: Settings) -> str | None:
     app.state.service.on_lost = end_at_once
     server = Server(configure(app, settings), app.state.service.drain)
     try:
-        listener = listen(settings)
+        listeners = [listen(settings), *listen_for_metrics(settings)]
     except CannotListen as error:
         return str(error)
-    announce(listener.getsockname()[:2], settings)
-    server.run(sockets=[listener])
+    announce(listeners[0].getsockname()[:2], settings)
+    server.run(sockets=listeners)
     return failure[0] if failure else None

@@ -30,6 +30,13 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address to listen on. 0.0.0.0 opens the service to the network."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0 takes one that the log names.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port for /metrics and nothing else, on the same address; on the other one /metrics is "
+        "404 then. Without it whoever can ask for a class can also see how busy the service is.",
+    )
     http_workers: int = Field(
         1,
         ge=1,
@@ -164,6 +171,11 @@ class Settings(BaseSettings):
     )
     trusted_hosts: tuple[str, ...] = Field(
         ("*",), description="Host headers that are answered; others get 400. * answers all."
+    )
+    docs: bool = Field(
+        True,
+        description="Pages for people: the playground, /docs, /redoc and /openapi.json. Without them the "
+        "service is its interface alone, and does not describe it.",
     )
     shutdown_grace_s: int = Field(
         10, ge=1, description="Longest wait for open requests after SIGTERM, seconds; then they are cut off."

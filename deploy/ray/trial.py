@@ -78,7 +78,7 @@ def trial(nodes: Sequence[Mapping[str, float]], settings: Mapping[str, str]) -> 
 def _started(environment: dict[str, str], wanted: dict[str, Any]) -> Iterator[Trial]:
     """The process with a cluster as ``wanted``; it ends when its input does."""
     command = [sys.executable, "-m", "deploy.ray.local"]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - ourselves
         command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         cluster = Trial(process, f"http://127.0.0.1:{wanted['port']}")

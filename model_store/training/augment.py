@@ -39,7 +39,7 @@ class Chance:
         self._device = device
         self._images = torch.Generator(device).manual_seed(mixed + 1_000_000_007 * process)
         self._rows = torch.Generator().manual_seed(mixed + 500_000_003)
-        self.batch = random.Random(mixed)
+        self.batch = random.Random(mixed)  # noqa: S311 - to be repeated, not secret
 
     def order(self, count: int) -> Tensor:
         """The numbers 0..``count`` - 1 in the order of this epoch, int64, on the CPU."""

@@ -17,7 +17,7 @@ from service.front.intake import Intake
 from service.front.memory import SharedImages
 from service.front.proxy import SOCKET_NAME
 from service.front.totals import Totals
-from service.http_server import BACKLOG, configure
+from service.http_server import BACKLOG, CannotListen, configure, listen_for_metrics
 from service.keys import KeysFileError
 from service.process import end_at_once, prepare_process
 from service.settings import Settings
@@ -36,8 +36,10 @@ class EngineProcess:
 
         Raises:
             KeysFileError: The keys file cannot be used.
+            CannotListen: The port for metrics cannot be had.
         """
         self._control, self._folder = control, folder
+        self._metrics_listeners = listen_for_metrics(settings)
         prepare_process(settings.log_level)
         app = create_app(settings, self._fail, self._ready)
         self._service: Service = app.state.service
@@ -52,7 +54,7 @@ class EngineProcess:
         listener = _listen(self._folder / SOCKET_NAME)
         self._control.listen(self._heard, self._orphaned)
         self._control.say({"up": True})
-        await self._server.serve(sockets=[listener])
+        await self._server.serve(sockets=[listener, *self._metrics_listeners])
 
     def _heard(self, said: Said, descriptors: list[int]) -> None:
         if "link" in said:
@@ -94,7 +96,7 @@ def main() -> None:
     control, settings, folder, _ = begin()
     try:
         process = EngineProcess(control, settings, folder)
-    except KeysFileError as error:
+    except (KeysFileError, CannotListen) as error:
         control.say({"failed": str(error)})
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -26,4 +26,5 @@ def become_supervisor(settings: Settings) -> NoReturn:
         file.write(settings.model_dump_json().encode())
         file.seek(0)
         os.set_inheritable(file.fileno(), True)
-        os.execve(sys.executable, command("service.front.supervisor", file.fileno()), inherited())
+        told = command("service.front.supervisor", file.fileno())
+        os.execve(sys.executable, told, inherited())  # noqa: S606 - arguments of our own, no shell

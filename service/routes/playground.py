@@ -25,7 +25,6 @@ HEADERS: Final = {
     "Cache-Control": "no-cache",  # ask each time, be answered 304: a new version is seen at once
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 """Of every file. The page loads nothing from elsewhere, and what users send can make it run nothing."""

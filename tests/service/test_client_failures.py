@@ -69,7 +69,7 @@ def test_every_error_of_the_service_is_told_as_it_is(ask: Ask, error: ServiceErr
     assert refused.request_id == "a1"
     assert refused.retry_after_s == (7 if isinstance(error, errors.RetryLater) else None)
     assert str(refused) == f"{error.status} {error.code}: {error.detail}"
-    again = pickle.loads(pickle.dumps(refused))
+    again = pickle.loads(pickle.dumps(refused))  # noqa: S301 - our own
     assert type(again) is type(refused) and vars(again) == vars(refused)
 
 
