@@ -45,8 +45,12 @@ def lack_host_memory() -> None:
 
 
 @pytest.fixture
-def server(small_store: SmallStore) -> Iterator[Hosted]:
-    with hosted(small_store.root, latency_objective_s=60) as running:  # a deadline beyond twice it waits
+def server(small_store: SmallStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosted]:
+    """By the executor that is asked for, or eager torch."""
+    chosen = {"executor": getattr(request, "param", "torch"), "cache_dir": tmp_path}
+    with hosted(
+        small_store.root, latency_objective_s=60, **chosen
+    ) as running:  # longer deadlines are patient
         yield running
 
 
@@ -86,7 +90,16 @@ def seconds_until_ready(server: Hosted) -> float:
     return time.monotonic() - started_s
 
 
-@pytest.mark.parametrize("fail", [allocate_too_much, find_no_array, lack_gpu_memory, lack_host_memory])
+@pytest.mark.parametrize(
+    ("server", "fail"),
+    [
+        ("torch", allocate_too_much),
+        ("torch", find_no_array),
+        ("torch", lack_gpu_memory),
+        ("openvino", lack_host_memory),
+    ],
+    indirect=["server"],
+)
 def test_a_batch_without_room_is_run_in_halves_and_only_what_has_none_alone_fails(
     server: Hosted, png: Callable[[int], bytes], figure: Figure, fail: Callable[[], None]
 ) -> None:
@@ -162,41 +175,44 @@ def test_an_image_that_overflows_takes_no_other_with_it(server: Hosted, png: Cal
     assert answers[3].status_code == 500 and is_ready(server)
 
 
-def test_weights_that_are_no_numbers_are_refused_at_once_until_they_are_mended(
-    small_store: SmallStore, tmp_path: Path, png: Callable[[int], bytes], figure: Figure
-) -> None:
-    store = Store(tmp_path)
+@pytest.fixture
+def of_two(tmp_path: Path) -> Iterator[Hosted]:
+    """With another model beside the default one."""
     for name, seed in (("small", 0), ("other", 1)):
-        store.publish(*small_manifest(small_net(seed), name=name, task=name))
-    bodies = [png(i) for i in range(IMAGES)]
-    with hosted(tmp_path, models=("small", "other"), latency_objective_s=60) as server:
-        alone = [said(ask(server, [body])[0]) for body in bodies]
-        faults = server.faults()
-        net = server.service.lifecycle.registry.models["small@1"].executor._net  # type: ignore[attr-defined]
-        kept = {name: value.clone() for name, value in net.state_dict().items()}
-        with torch.no_grad():
-            for value in net.parameters():
-                value.fill_(torch.nan)
-        first = [ask(server, [body])[0] for body in bodies[:5]]
-        launched = len(faults.launches)
-        then = ask(server, bodies)
-        probe, other = server.client.get("/readyz"), {"X-Model": "other"}
-        protocol = [
-            server.client.get(f"/v2/{path}/ready") for path in ("health", "models/small", "models/other")
-        ]
-        beside = [server.client.post("/classify", content=body, headers=other) for body in bodies]
-        in_vain = len([span for span, images in faults.launches[launched:] if images > 1])
-        net.load_state_dict(kept)
-        ready_s = seconds_until_ready(server)
-        again = ask(server, bodies)
-        statuses, wrong = judged(again, alone)
-        failed = server.sample("exitramp_device_failures_total", model="small", reason="not_finite")
-        figure(
-            11,
-            f"NaN weights: {counted(first)} one by one, then {counted(then)} without a launch, {failed:.0f} "
-            f"launches failed; another model {counted(beside)}; mended: ready after {ready_s:.2f} s, then "
-            f"{counted(again)}, {wrong} wrong",
-        )
+        Store(tmp_path).publish(*small_manifest(small_net(seed), name=name, task=name))
+    with hosted(tmp_path, models=("small", "other"), latency_objective_s=60) as running:
+        yield running
+
+
+def test_weights_that_are_no_numbers_are_refused_at_once_until_they_are_mended(
+    of_two: Hosted, png: Callable[[int], bytes], figure: Figure
+) -> None:
+    bodies, server = [png(i) for i in range(IMAGES)], of_two
+    alone = [said(ask(server, [body])[0]) for body in bodies]
+    faults = server.faults()
+    net = server.service.lifecycle.registry.models["small@1"].executor._net  # type: ignore[attr-defined]
+    kept = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        for value in net.parameters():
+            value.fill_(torch.nan)
+    first = [ask(server, [body])[0] for body in bodies[:5]]
+    launched = len(faults.launches)
+    then = ask(server, bodies)
+    probe, other = server.client.get("/readyz"), {"X-Model": "other"}
+    protocol = [server.client.get(f"/v2/{path}/ready") for path in ("health", "models/small", "models/other")]
+    beside = [server.client.post("/classify", content=body, headers=other) for body in bodies]
+    in_vain = len([span for span, images in faults.launches[launched:] if images > 1])
+    net.load_state_dict(kept)
+    ready_s = seconds_until_ready(server)
+    again = ask(server, bodies)
+    statuses, wrong = judged(again, alone)
+    failed = server.sample("exitramp_device_failures_total", model="small", reason="not_finite")
+    figure(
+        11,
+        f"NaN weights: {counted(first)} one by one, then {counted(then)} without a launch, {failed:.0f} "
+        f"launches failed; another model {counted(beside)}; mended: ready after {ready_s:.2f} s, then "
+        f"{counted(again)}, {wrong} wrong",
+    )
     assert [one.status_code for one in first] == [500, 500, 500, 503, 503]
     assert {(one.status_code, said(one), one.headers["retry-after"]) for one in then} == {
         (503, "not_ready", "1")
