@@ -180,7 +180,7 @@ class Overloaded(RetryLater):
 
 
 class NotReady(RetryLater):
-    """Models are still being loaded or warmed up."""
+    """Models are still being loaded or warmed up, the device hangs, or the model's launches fail."""
 
     status, code, title = 503, "not_ready", "Not ready"
 

@@ -17,7 +17,7 @@ from service.engine.loaded import LoadedModel
 from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
 from service.loading import load_model, prepare, prepare_meanwhile
-from service.metrics import Metrics
+from service.metrics import DEVICE_FAILURES, Metrics
 from service.process import settle_memory, trim_memory
 from service.registry import Registry
 from service.settings import Settings
@@ -231,6 +231,8 @@ class Lifecycle:
         self._metrics.exit_agreement.clear()  # of what is gone; the others are there with the next re-check
         for model in models.values():
             self._metrics.degraded.labels(model.name)  # from zero on
+            for reason in DEVICE_FAILURES:
+                self._metrics.device_failures.labels(model.name, reason)
             version, task = str(model.manifest.version), model.manifest.task
             self._metrics.model_info.labels(
                 model.name, version, task, model.policy.id, model.executor.device

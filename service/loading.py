@@ -15,6 +15,7 @@ from model_store.policy import path_flops
 from model_store.quantized import read_int8
 from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
 from service.engine.executors import Executor, TorchExecutor, triangular_sizes
+from service.engine.health import run_grey
 from service.engine.loaded import LoadedModel
 from service.engine.null_executor import NullExecutor
 from service.settings import CACHE, Settings
@@ -155,16 +156,12 @@ def _preparations(model: LoadedModel) -> Iterator[Callable[[], None]]:
 
 
 def warm_up(model: LoadedModel) -> None:
-    """Compile what requests without a budget of their own need, and run it once on a grey image."""
-    spec = model.manifest.input
+    """Compile what requests without a budget of their own need, and run it once on a grey image.
+
+    Raises:
+        NotFinite: The network returns what is no number.
+    """
     for span in model.default_spans():
         model.executor.prepare(span, often=True)
     plan = model.plan(None, None, True)
-    features: tuple[torch.Tensor, ...] = (
-        torch.full((1, 3, spec.height, spec.width), 127, dtype=torch.uint8),
-    )
-    for span in plan.spans():
-        features, logits = model.executor.run(span, features)
-        for whole in (False, True):
-            model.executor.read(logits, model.policy.confidence, 1.0, whole)
-        features = tuple(x.clone() for x in features)
+    run_grey(model.executor, model.manifest.input, plan.spans(), model.policy.confidence)

@@ -49,6 +49,10 @@ REASONS = ("unauthorized", "quota_exhausted", "overloaded", "not_ready", "draini
 """Why requests are refused: the codes of such errors."""
 
 
+DEVICE_FAILURES = ("error", "hung", "not_finite", "out_of_memory")
+"""Why launches fail."""
+
+
 class RequestMetrics:
     """What the process that reads a request can say of it.
 
@@ -209,6 +213,12 @@ class Metrics(RequestMetrics):
         )
         self.queue_depth = Gauge(
             "exitramp_queue_depth", "Images waiting for a launch.", stage, registry=registry
+        )
+        self.device_failures = Counter(
+            "exitramp_device_failures_total",
+            "Launches that raised, ran out of memory, returned what is no number, or did not end in time.",
+            ["model", "reason"],
+            registry=registry,
         )
         self.gpu_memory = Gauge(
             "exitramp_gpu_memory_bytes",

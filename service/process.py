@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
+from typing import NoReturn
 
 import torch
 
@@ -31,6 +33,13 @@ def prepare_threads() -> None:
     # The event loop's thread gathers batches; OpenVINO and CUDA bring threads of their own.
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_S)
+
+
+def end_at_once(reason: str) -> NoReturn:
+    """End this process with exit code 1 and one line that says why; a clean end would wait for what hangs."""
+    sys.stderr.write(f"exitramp: {reason}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def settle_memory() -> None:

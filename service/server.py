@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.app import create_app
 from service.http_server import CannotListen, Server, announce, configure, listen, listen_for_metrics
-from service.process import prepare_process
+from service.process import end_at_once, prepare_process
 from service.settings import Settings
 
 
@@ -25,6 +25,7 @@ def serve(settings: Settings) -> str | None:
         server.end()
 
     app = create_app(settings, on_failure)
+    app.state.service.on_lost = end_at_once
     server = Server(configure(app, settings), app.state.service.drain)
     try:
         listeners = [listen(settings), *listen_for_metrics(settings)]

@@ -105,6 +105,14 @@ class Settings(BaseSettings):
         description="Under load, give requests that name neither budget nor limit less of the default "
         "budget, and say so in the answer. Without it they wait, and are refused when the queue is full.",
     )
+    launch_timeout_s: float = Field(
+        15.0,
+        gt=0,
+        le=3600,
+        description="Longest time of a launch, seconds: then requests get 503 until it returns, and after as "
+        "long once more the process ends, to be started anew. Under several processes also how long one may "
+        "be silent. Lowering it below what a compiler takes at the first use of a span ends healthy ones.",
+    )
     recheck_share: float = Field(
         0.01,
         ge=0,

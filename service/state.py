@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from service import VERSION
 from service.decoding import Decoder
 from service.engine.engine import Engine
 from service.engine.gpu import show_memory
+from service.engine.health import Unwell
+from service.engine.loaded import LoadedModel
 from service.errors import Draining, Forbidden, NotReady, Unauthorized
 from service.keys import Client, KeyRing, open_local
 from service.lifecycle import Lifecycle
@@ -50,6 +52,7 @@ class Service:
         self.lifecycle = Lifecycle(settings, self.metrics)
         self.tracing = _tracing(settings)
         self.arriving: Callable[[], int] = lambda: 0  # requests that other processes receive
+        self.on_lost: Callable[[str], None] = lambda _: None  # the device is; the process should end
         self._engine: Engine | None = None
 
     async def load(self) -> None:
@@ -71,6 +74,8 @@ class Service:
             brownout=self.settings.brownout,
             recheck_share=self.settings.recheck_share,
             arriving=lambda: self.arriving(),
+            launch_timeout_s=self.settings.launch_timeout_s,
+            on_lost=lambda reason: self.on_lost(reason),
         )
         engine.start()
         self._engine = engine
@@ -105,15 +110,29 @@ class Service:
         return self.lifecycle.registry, self._engine
 
     def check_ready(self) -> None:
-        """Do nothing if requests can be answered.
+        """Do nothing if requests can be answered: those that name no model, others may still have to wait.
 
         Raises:
-            NotReady: Models are still loading, or none is left.
+            NotReady: Models are still loading, none is left, the default model is unwell or the device hangs.
             Draining: The server is shutting down.
         """
         registry, _ = self.loaded()
         if not registry.models:
             raise NotReady("no model is loaded", retry_after_s=2)
+        self.check_well(registry.find(None))
+
+    def check_well(self, models: Iterable[LoadedModel]) -> None:
+        """Do nothing if the device answers and launches of ``models`` work.
+
+        Raises:
+            NotReady: One of them does not.
+            Draining: The server is shutting down.
+        """
+        _, engine = self.loaded()
+        try:
+            engine.check(models)
+        except Unwell as error:
+            raise NotReady(str(error), error.retry_after_s) from error
 
     def authenticate(self, api_key: str | None) -> Client | None:
         """The caller, or ``None`` where no keys are configured.

@@ -24,8 +24,6 @@ def gather(entries: Sequence[Entry], room: Features | None = None) -> Features:
     """
     if entries[0].batch is None:
         images: list[Any] = [entry.ticket.image for entry in entries]
-        for entry in entries:
-            entry.ticket.image = None  # the batch holds it now
         # Joined as bytes: NumPy would hand the interpreter over at each image.
         batch = np.frombuffer(bytearray().join(images), np.uint8).reshape(len(images), *images[0].shape)
         if room is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 
@@ -13,11 +13,14 @@ from service.engine.admission import Admission, Permit
 from service.engine.brownout import Brownout
 from service.engine.decide import Delivery
 from service.engine.group import Group
+from service.engine.health import Unwell
+from service.engine.launches import Running
 from service.engine.loaded import LoadedModel
 from service.engine.submission import Submission, future_of
 from service.engine.ticket import Image, Launch, LaunchError, Passed, Prediction, Ticket
 from service.engine.times import Estimate
 from service.engine.watch import DriftWatch
+from service.engine.watchdog import Watchdog
 from service.engine.worker import Worker
 from service.metrics import Metrics
 
@@ -36,6 +39,8 @@ class Engine:
         brownout: bool = False,
         recheck_share: float = 0.0,
         arriving: Callable[[], int] = lambda: 0,
+        launch_timeout_s: float = 15.0,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare; ``start`` must be called on the event loop that submits.
 
@@ -48,6 +53,9 @@ class Engine:
             brownout: Whether load shrinks the budgets of requests that name none.
             recheck_share: Share of early leavers that go on to the last exit when there is time.
             arriving: How many requests other processes are receiving for it.
+            launch_timeout_s: Longest time of a launch, seconds; then those who wait are told, others refused.
+            on_lost: Called with the reason if it takes as long once more, or the device is lost otherwise:
+                only another process can mend that. On the event loop or the worker's thread.
         """
         self.brownout = Brownout(objective_s, brownout)
         # Asked for at each scrape: between requests it fades by itself.
@@ -65,6 +73,13 @@ class Engine:
             max_batch=max_batch,
             max_wait_s=max_wait_s,
             arriving=lambda: self.admission.arriving + arriving(),
+            on_lost=on_lost,
+        )
+        self._failures = metrics.device_failures
+        self._waiting: set[Submission] = set()
+        launches = self._worker.launches
+        self._watchdog = Watchdog(
+            launch_timeout_s, lambda: launches.running, lambda: bool(self._waiting), self._give_up, on_lost
         )
 
     def start(self) -> None:
@@ -86,11 +101,27 @@ class Engine:
         return limit is not None and deadline_ms / 1000 > 2 * self._objective_s
 
     async def stop(self) -> None:
-        """Answer what is queued, then end the worker."""
-        await asyncio.to_thread(self._worker.stop)
+        """Answer what is queued, then end the worker; one that hangs is left behind."""
+        await asyncio.to_thread(self._worker.stop, self._watchdog.hangs)
+        self._watchdog.stop()
+
+    def check(self, models: Iterable[LoadedModel] = ()) -> None:
+        """Do nothing while the device answers and launches of ``models`` work.
+
+        Raises:
+            Unwell: One of them does not; to ask now would be in vain.
+        """
+        self._watchdog.check()
+        for model in models:
+            model.health.check()
 
     def admit(self, patient: bool = True) -> AbstractContextManager[Permit]:
-        """See ``Admission.admit``."""
+        """See ``Admission.admit``.
+
+        Raises:
+            Unwell: The device hangs.
+        """
+        self.check()
         return self.admission.admit(patient)
 
     def submit(
@@ -140,7 +171,10 @@ class Engine:
             live.shadow = model.shadow.ticket(images[0].copy(), *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
-        return Submission(tickets, deadline_s, self.way_back, self.admission.answered)
+        answered, ended = self.admission.answered, self._waiting.discard
+        submission = Submission(tickets, deadline_s, self.way_back, answered, ended)
+        self._waiting.add(submission)
+        return submission
 
     def _tickets(
         self, model: LoadedModel, images: Sequence[Image], plan: Plan, deadline_s: float | None
@@ -167,9 +201,17 @@ class Engine:
             for i, image in enumerate(images)
         ]
 
+    def _give_up(self, running: Running, reason: Unwell) -> None:
+        """Tell all who wait that the device hangs; what it still says of their images nobody hears."""
+        self._failures.labels(running.model.partition("@")[0], "hung").inc()
+        for submission in list(self._waiting):
+            submission.give_up(reason)
+
     def _hand_over(self, delivery: Delivery) -> None:
         """On the worker's thread: one hop to the event loop for the whole launch."""
         assert self._loop is not None
+        if self._loop.is_closed():  # a launch that was left behind when it hung
+            return
         self._loop.call_soon_threadsafe(_deliver, delivery, time.monotonic(), self.way_back)
 
 

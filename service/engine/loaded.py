@@ -13,6 +13,7 @@ from model_store.nets.staged import Span, StagedNet
 from model_store.policy import AIM, Plan, Policy, make_plan, path_flops, path_spans, stepwise
 from model_store.store import ArtifactBroken, Store, with_policy
 from service.engine.executors import Executor
+from service.engine.health import Health
 from service.engine.statistics import ModelStatistics
 from service.engine.times import StageTimes
 
@@ -42,6 +43,7 @@ class LoadedModel:
         self._plans: dict[tuple[float | None, float | None, bool], Plan] = {}
         self.times = StageTimes()
         self.statistics = ModelStatistics()
+        self.health = Health(self.key, executor, manifest.input)
         self.shadow: Shadow | None = None
         self._ledgers: dict[tuple[int, tuple[int, ...]], Ledger] = {}
         self._net: StagedNet | None = None
@@ -62,6 +64,7 @@ class LoadedModel:
             raise ValueError(error.errors()[0]["msg"]) from error
         other = LoadedModel(manifest, self.executor)
         other.times, other.statistics, other._net = self.times, self.statistics, self._net
+        other.health = self.health
         return other
 
     def plan(self, mean: float | None, limit: float | None, patient: bool) -> Plan:

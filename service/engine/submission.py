@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
+from service.engine.health import Unwell
 from service.engine.ticket import Expired, Outcome, Prediction, Ticket
 from service.engine.times import Estimate
 
@@ -20,9 +21,18 @@ class Submission:
         deadline_s: float | None,
         way_back: Estimate,
         answered: Callable[[float], None],
+        ended: Callable[[Submission], None] = lambda _: None,
     ) -> None:
-        """Watch over ``tickets``; measure how answers get away, and tell ``answered`` how long they lay."""
-        self._answered = answered
+        """Watch over ``tickets``.
+
+        Args:
+            tickets: Of the images.
+            deadline_s: As for ``Engine.submit``.
+            way_back: Takes how long answers are on their way.
+            answered: Is told how long they lay here.
+            ended: Is told once nobody waits for outcomes any more.
+        """
+        self._answered, self._ended = answered, ended
         self._tickets = tickets
         self._deadline_s = deadline_s
         self._way_back: Estimate | None = way_back
@@ -31,7 +41,21 @@ class Submission:
         """Give the images up; their places are free when the next batch is formed."""
         for ticket in self._tickets:
             ticket.cancelled = True
-            future_of(ticket).cancel()
+            future = future_of(ticket)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # of several one is raised; asyncio would complain about the others
+
+    def give_up(self, reason: Unwell) -> None:
+        """Do not wait for the device: under a deadline an answer in hand will do, others get ``reason``."""
+        for ticket in self._tickets:
+            ticket.cancelled = True
+            future = future_of(ticket)
+            if future.done():
+                continue
+            if ticket.deadline_s is not None and ticket.answer is not None:
+                future.set_result(ticket.answer)
+            else:
+                future.set_exception(reason)
 
     async def outcomes(self) -> list[Outcome]:
         """Wait for all images; whatever ends the wait early gives them up.
@@ -40,7 +64,7 @@ class Submission:
             One outcome per image, in order: a ``Prediction``, or ``Expired``.
 
         Raises:
-            LaunchError: The device failed; no image of the request is answered.
+            LaunchError: The device failed or is ``Unwell``; no image of the request is answered.
             asyncio.CancelledError: The images were given up.
         """
         outcomes: list[Outcome] = []
@@ -52,6 +76,7 @@ class Submission:
                 outcomes = [_best(ticket) for ticket in self._tickets]
         finally:
             self.cancel()  # changes nothing where the answers are there
+            self._ended(self)
             self._count(outcomes)
         return outcomes
 

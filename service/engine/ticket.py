@@ -101,7 +101,7 @@ class Ticket:
     Attributes:
         model: That runs it, whatever is loaded under its name by now.
         plan: Consulted exits, costs and thresholds.
-        image: The decoded image; dropped once it has entered a batch.
+        image: The decoded image; dropped once a launch has taken it in.
         arrival_s: When it was submitted, monotonic seconds.
         future: Takes the outcome; only the event loop touches it. ``None`` in the background.
         deadline_s: When it must leave with what it has, to be with the client in time, or ``None``.

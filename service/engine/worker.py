@@ -1,27 +1,25 @@
-"""The one thread that owns the device: takes batches, runs spans, evaluates exits, sends survivors on."""
+"""The one thread that owns the device: takes batches, has them run, hands answers over, queues survivors."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
-import numpy as np
 from prometheus_client import Gauge
 
-from model_store.nets.staged import Features
-from service.engine.batch import gather, rows
 from service.engine.brownout import Brownout
-from service.engine.decide import Delivery, decide
+from service.engine.decide import Delivery
+from service.engine.launches import Launches
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
 from service.engine.scheduler import Pick, WaitUntil, choose, most_urgent
-from service.engine.ticket import Expired, Launch, LaunchError, Passed, Prediction, Ticket
-from service.engine.times import LaunchTimes
+from service.engine.ticket import Expired, Passed, Prediction, Ticket
 from service.engine.watch import DriftWatch
 from service.metrics import Metrics
 
-logger = logging.getLogger(__name__)
+STOPPING_S = 1.0
+"""How often somebody who waits for the thread's end looks whether it hangs, seconds."""
 
 BACKGROUND = 64
 """Tickets that wait in the background; more are forgotten. Each may hold an image's features."""
@@ -31,6 +29,9 @@ class Worker:
     """Runs tickets to their answers on a thread of its own.
 
     ``submit`` may be called from any thread; ``hand_over`` is called on the worker's thread, once per launch.
+
+    Attributes:
+        launches: What it runs them with.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Worker:
         arriving: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
         pick: Pick = most_urgent,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare; ``start`` begins.
 
@@ -58,9 +60,10 @@ class Worker:
             arriving: How many requests are admitted but not yet submitted.
             clock: Monotonic seconds.
             pick: Which of several due spans goes first.
+            on_lost: Called with the reason if nothing can be computed in this process any more.
         """
-        self._metrics, self._brownout, self._watch = metrics, brownout, watch
-        self._hand_over = hand_over
+        self._metrics, self._hand_over = metrics, hand_over
+        self.launches = Launches(metrics, brownout, watch, clock, on_lost)
         self._max_batch, self._max_wait_s = max_batch, max_wait_s
         self._arriving, self._clock, self._pick = arriving, clock, pick
         self._queues = SpanQueues()
@@ -73,12 +76,17 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish what is queued, then end the thread; what waits in the background is forgotten."""
+    def stop(self, hangs: Callable[[], bool] = lambda: False) -> None:
+        """Finish what is queued, then end the thread; what waits in the background is forgotten.
+
+        Args:
+            hangs: Whether the thread is stuck in a launch: then nobody waits for it any longer.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join()
+        while self._thread.is_alive() and not hangs():
+            self._thread.join(STOPPING_S)
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Queue new tickets and wake the device."""
@@ -100,24 +108,29 @@ class Worker:
             pass  # what a turn has held is free while the next one waits, models that were unloaded included
 
     def _turn(self) -> bool:
-        """Wait for a batch and run it; whether there was one."""
-        taken = self._next_batch()
-        if taken is None:
+        """Wait for something to do, and do it; whether there was anything."""
+        work = self._next_work()
+        if work is None:
             return False
-        key, entries, done = taken
+        work()
+        return True
+
+    def _run_batch(self, key: SpanKey, entries: list[Entry], done: Delivery) -> None:
+        """Run a batch, and deliver what it has finished together with what is ``done`` already."""
         if entries:
-            finished, going = self._launch(key, entries)
+            finished, going = self.launches.run(key, entries)
             done += finished
             self._queue(going)
         if done:
             self._finish(done)
-        return True
 
-    def _next_batch(self) -> tuple[SpanKey, list[Entry], Delivery] | None:
-        """Block until a span is due and take its batch; ``None`` once stopped and empty."""
+    def _next_work(self) -> Callable[[], None] | None:
+        """Block until a span is due, and take its batch, or a trial; ``None`` once stopped and empty."""
         with self._wake:
             while True:
                 now_s = self._clock()
+                if (unwell := self.launches.trials.take(now_s)) is not None:
+                    return partial(self.launches.try_out, unwell)
                 self._forget(self._queues.drop_late(now_s))  # the event loop has answered them
                 decision = choose(
                     self._queues.views(),
@@ -133,15 +146,19 @@ class Worker:
                     return None
                 if decision.time_s is None and (views := self._background.views()) and not self._arriving():
                     key = views[-1].key
-                    return key, self._background.take(key, self._max_batch, now_s)[0], []
-                self._wake.wait(None if decision.time_s is None else decision.time_s - now_s)
+                    entries, _, _ = self._background.take(key, self._max_batch, now_s)
+                    return partial(self._run_batch, key, entries, [])
+                times_s = (decision.time_s, self.launches.trials.next_s)
+                wake_s = min((at_s for at_s in times_s if at_s is not None), default=None)
+                self._wake.wait(None if wake_s is None else wake_s - now_s)
             key = decision.key
             images = min(self._queues.waiting(key), self._max_batch)
             bound_s = key.model.times.bound_s(key.span, images, now_s)
             entries, cancelled, expired = self._queues.take(key, self._max_batch, now_s, bound_s)
             self._depth(key).dec(len(entries))
             self._forget(cancelled + expired)
-        return key, entries, [(ticket, ticket.answer or Expired()) for ticket in expired]
+        done: Delivery = [(ticket, ticket.answer or Expired()) for ticket in expired]
+        return partial(self._run_batch, key, entries, done)
 
     def _forget(self, tickets: Sequence[Ticket]) -> None:
         """Enter that tickets left their queues without a launch; what they had drawn for it goes back."""
@@ -150,39 +167,6 @@ class Worker:
             if ticket.ledger is not None and ticket.position:
                 plan, k = ticket.plan, ticket.position
                 ticket.ledger.give_back(plan.budget or plan.allowed, plan.costs[k] - plan.costs[k - 1])
-
-    def _launch(self, key: SpanKey, entries: list[Entry]) -> tuple[Delivery, list[Entry]]:
-        """Run one batch through its span; returns who is finished and who goes on."""
-        started_s = self._clock()
-        try:
-            features, table, times = self._compute(key, entries)
-            ended_s = started_s + times.total_s
-            key.model.times.note(key.span, len(entries), times.total_s, ended_s)
-            self._observe(key, entries, started_s, times)
-            return decide(entries, features, table, ended_s, self._watch)
-        except Exception as error:  # whatever it is, the thread must live and nobody must wait for ever
-            logger.exception(
-                "launch_failed", extra={"model": key.model.key, "span": str(key.span), "images": len(entries)}
-            )
-            failure = LaunchError(str(error))
-            return [(entry.ticket, failure) for entry in entries], []
-
-    def _compute(self, key: SpanKey, entries: list[Entry]) -> tuple[Features, list[list[float]], LaunchTimes]:
-        """Features for the next span, per row what ``exits.read`` says, on the host, and the time it took."""
-        (model, span), clock = key, self._clock
-        started_s = clock()
-        batch = gather(entries, model.executor.inputs(span, len(entries)))
-        gathered_s = clock()
-        features, logits = model.executor.run(span, batch)
-        whole = any(entry.ticket.whole for entry in entries)
-        confidence, temperature = model.policy.confidence, model.policy.temperature(span.last)
-        table = model.executor.read(logits, confidence, temperature, whole)
-        computed_s = clock()  # not earlier: a CUDA device computes while the processor goes on
-        if not np.isfinite(table.numpy()).all():
-            raise LaunchError(f"span {span} returned values that are not finite")
-        read = rows(table, entries, logits.shape[1] if whole else 0)
-        times = LaunchTimes(gathered_s - started_s, computed_s - gathered_s, clock() - computed_s)
-        return features, read, times
 
     def _finish(self, done: Delivery) -> None:
         """Hand answers over; those of the background stay here, and shadows follow who was answered."""
@@ -197,27 +181,6 @@ class Worker:
             ticket.shadow for ticket, outcome in handed if ticket.shadow and not isinstance(outcome, Passed)
         ]:
             self.submit(shadows)
-
-    def _observe(self, key: SpanKey, entries: Sequence[Entry], started_s: float, times: LaunchTimes) -> None:
-        name, stage = key.model.name, str(key.span)
-        self._metrics.stage_seconds.labels(name, stage).observe(times.total_s)
-        self._metrics.batch_size.labels(name, stage).observe(len(entries))
-        run = key.model.executor.images_run(key.span, len(entries))
-        self._metrics.flops.labels(name, "executed").inc(run * key.model.span_flops(key.span))
-        for ticket, _, _ in entries:
-            if ticket.trail is not None:
-                launch = Launch(name, stage, len(entries), ticket.enqueued_s, started_s, times)
-                ticket.trail.append(launch)
-            ticket.queue_s += started_s - ticket.enqueued_s
-            ticket.times = ticket.times.plus(times)
-        if entries[0].ticket.finished is not None:  # background and foreground are never in one batch
-            return
-        key.model.statistics.note_launch(len(entries), times)
-        longest_s = started_s - min(ticket.enqueued_s for ticket, _, _ in entries)
-        self._metrics.stage_queue_seconds.labels(name, stage).observe(longest_s)
-        waits_s = [ticket.queue_s for ticket, _, _ in entries if ticket.opens and key.span.first == 0]
-        if waits_s:
-            self._brownout.observe(max(waits_s), self._clock())
 
     def _depth(self, key: SpanKey) -> Gauge:
         """What waits for a span of any version of that model."""

@@ -20,15 +20,22 @@ class Child:
         process: Itself.
         control: The way to it.
         up: Whether it listens.
+        answered: Whether it has answered the last ping.
         failure: Why it cannot go on, if it has said so.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, control: Control) -> None:
         """Watch ``process``."""
         self.process, self.control = process, control
-        self.up = False
+        self.up, self.answered = False, True
         self.failure: str | None = None
         self.silent = asyncio.Event()
+
+    def ping(self) -> None:
+        """Ask whether it still does anything; not again before it has answered."""
+        if self.answered:
+            self.answered = False
+            self.control.say({"ping": True})
 
     async def ended(self) -> int:
         """Wait for its end, and for all that it has said until then; its exit code, or minus a signal."""

@@ -19,7 +19,7 @@ from service.front.proxy import SOCKET_NAME
 from service.front.totals import Totals
 from service.http_server import BACKLOG, CannotListen, configure, listen_for_metrics
 from service.keys import KeysFileError
-from service.process import prepare_process
+from service.process import end_at_once, prepare_process
 from service.settings import Settings
 from service.state import Service
 
@@ -44,6 +44,7 @@ class EngineProcess:
         app = create_app(settings, self._fail, self._ready)
         self._service: Service = app.state.service
         self._service.metrics_page = Totals(self._service.metrics.registry, self._folder).page
+        self._service.on_lost = end_at_once
         self._service.arriving = lambda: sum(intake.arriving for intake in self._intakes)
         self._intakes: set[Intake] = set()
         self._server = ChildServer(configure(app, settings, FOREVER_S), self._service.drain)
@@ -59,6 +60,8 @@ class EngineProcess:
         if "link" in said:
             end, images = descriptors
             self._linking = asyncio.ensure_future(self._link(socket.socket(fileno=end), images))
+        elif "ping" in said:
+            self._control.say({"pong": True})
         elif "end" in said:
             self._server.end()
 

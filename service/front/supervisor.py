@@ -1,6 +1,7 @@
 """The first process: owns the listening sockets; starts, links, watches and ends all others.
 
-It sleeps until something happens: a signal, the end of a process, or a word of one.
+It sleeps until something happens: a signal, the end of a process, or a word of one; now and then it asks each
+whether it is there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ STEADY_S = 30.0
 
 CLOSING_S = 5.0
 """What a process may take to end, beyond the grace for open requests, seconds."""
+
+
+PERIODS = 3
+"""Of ``launch_timeout_s``: in each a process is asked once whether it is there, and replaced after that many
+in which it has not answered."""
 
 
 class CannotStart(Exception):
@@ -98,7 +104,9 @@ class Supervisor:
             child = await start(post, self._settings, self._folder, self._heard, engine_up)
             if self._ending.is_set():
                 child.process.kill()  # it has not begun
+            watching = asyncio.ensure_future(self._watch(post, child))
             code = await child.ended()
+            watching.cancel()
             if self._ending.is_set():
                 return
             if not post.proven:
@@ -116,9 +124,26 @@ class Supervisor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause_s)
 
+    async def _watch(self, post: Post, child: Child) -> None:
+        """Kill a process that does nothing any more: it has no way to tell.
+
+        Periods are counted, not seconds: where all processes were frozen together nobody has missed anything.
+        """
+        missed, period_s = 0, self._settings.launch_timeout_s / PERIODS
+        while missed < PERIODS:
+            if child.up:
+                child.ping()
+            await asyncio.sleep(period_s)
+            missed = 0 if child.answered else missed + 1
+        silent_s = round(missed * period_s, 3)
+        logger.error("child_hung", extra={"child": post.name, "pid": child.process.pid, "silent_s": silent_s})
+        child.process.kill()
+
     def _heard(self, post: Post, child: Child, said: Said) -> None:
         if "failed" in said:
             child.failure = said["failed"]
+        elif "pong" in said:
+            child.answered = True
         elif "ready" in said:
             post.proven = True
         elif "up" in said:

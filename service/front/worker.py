@@ -56,6 +56,8 @@ class Worker:
         if "link" in said:
             end, images = descriptors
             self._linking = asyncio.ensure_future(self._link(socket.socket(fileno=end), images))
+        elif "ping" in said:
+            self._control.say({"pong": True})
         elif "end" in said:
             self._server.end()
 

@@ -15,10 +15,11 @@ from model_store.policy import Plan
 from service.deadlines import in_time
 from service.engine.admission import NoPermit
 from service.engine.engine import Engine
+from service.engine.health import Unwell
 from service.engine.loaded import LoadedModel
 from service.engine.submission import Submission
 from service.engine.ticket import Expired, Outcome, Prediction
-from service.errors import DeadlineExceeded, Overloaded, ServiceError
+from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
 from service.failures import ClientLeft as ClientLeft
 from service.family import Choice
 from service.headers import Budget, RequestHeaders, parse_headers
@@ -101,6 +102,7 @@ async def classified(
             budget = asked.budget
             choice = _choice(registry, engine, asked, streams=passing is not None)
             model, plan = choice.model, choice.plan
+            engine.check([model])
             with undone_if_unanswered(choice) as bill:
                 async with in_time(started_s, budget.deadline_ms):
                     decoded = await asked.images(model.manifest.input)
@@ -124,6 +126,8 @@ async def classified(
                     bill += [outcome.flops for outcome in outcomes if isinstance(outcome, Prediction)]
     except NoPermit as error:
         raise Overloaded(str(error), error.retry_after_s) from error
+    except Unwell as error:
+        raise NotReady(str(error), error.retry_after_s) from error
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     _observe(service, model, plan, predictions, sum(bill))
     trace_answered(trace, predictions, sum(bill))

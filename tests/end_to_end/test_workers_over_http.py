@@ -220,13 +220,15 @@ def test_a_full_engine_refuses_and_soon_before_anything_is_decoded(settings: dic
 
 
 def test_idle_processes_take_no_time(several: Server) -> None:
+    """But for a word of the supervisor's now and then, which may be the last thousandth of a tick."""
     several.client.get("/readyz")
     time.sleep(0.5)
     processes = [several.process.pid, *workers(several.process.pid), *workers(several.process.pid, "engine")]
     assert len(processes) == 4
     before = [cpu_ticks(pid) for pid in processes]
     time.sleep(2)
-    assert [cpu_ticks(pid) for pid in processes] == before
+    taken = [cpu_ticks(pid) - ticks for pid, ticks in zip(processes, before, strict=True)]
+    assert sum(taken) <= 1
 
 
 def test_what_cannot_be_served_ends_all_processes_with_one_clear_line(settings: dict[str, str]) -> None:

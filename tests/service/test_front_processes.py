@@ -6,13 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from service.front.children import Post
+from service.front.children import Child, Post
 from service.front.control import Control, Said, control_pair
 from service.front.launching import command, inherited
+from service.front.supervisor import PERIODS, Supervisor
 from service.settings import Settings
 
 
@@ -66,6 +68,49 @@ async def test_nobody_minds_words_to_who_has_ended() -> None:
     ours.say({"anybody": "there"})
     assert ours.hear() == (None, [])
     ours.close()
+
+
+class FakeProcess:
+    """Is killed, or not."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.killed = asyncio.Event()
+
+    def kill(self) -> None:
+        self.killed.set()
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+async def test_a_process_that_is_asked_in_vain_is_killed_after_the_timeout(
+    tmp_path: Path, answers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    timeout_s = 0.15
+    ours, theirs = map(Control, control_pair())
+    process, left = FakeProcess(), answers
+    child = Child(process, ours)  # type: ignore[arg-type]
+    child.up = True
+    post = Post("worker 1", "service.front.worker")
+    supervisor = Supervisor(Settings(launch_timeout_s=timeout_s, http_workers=1), ("127.0.0.1", 0), tmp_path)
+
+    def answer(said: Said, _: list[int]) -> None:
+        nonlocal left
+        assert said == {"ping": True}
+        if left:
+            left -= 1
+            supervisor._heard(post, child, {"pong": True})
+
+    theirs.listen(answer, lambda: None)
+    started_s = time.monotonic()
+    await supervisor._watch(post, child)
+    assert process.killed.is_set() and left == 0
+    assert time.monotonic() - started_s >= timeout_s * (1 + (answers - 1) / PERIODS)
+    assert caplog.records[-1].message == "child_hung"
+    theirs.close()
+    ours.close()
+    for front in supervisor._fronts:
+        front.stop_listening()
 
 
 def test_an_empty_post_needs_no_end() -> None:

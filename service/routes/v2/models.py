@@ -51,11 +51,11 @@ def pinned(name: str, version: str) -> str:
 
 @router.get("/models/{name}/ready", **_READY)
 async def ready(request: Request, name: ModelName) -> ModelReady:
-    """Tell whether a model, or one of a task, is loaded.
+    """Tell whether a model, or one of a task, is loaded and works.
 
-    Else 404, and 503 before anything is.
+    Else 404, and 503 if it does not, or before anything is loaded.
     """
-    _find(request, name)
+    service_of(request).check_well(_find(request, name))
     return {"name": name, "ready": True}
 
 
