@@ -23,7 +23,15 @@ from model_store import EMBEDDED as EMBEDDED
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 from model_store.policy import Policy
-from model_store.verify import ArtifactBroken, ArtifactExists, ArtifactNotFound, StoreError, build_net
+from model_store.verify import (
+    MANIFEST,
+    WEIGHTS,
+    ArtifactBroken,
+    ArtifactExists,
+    ArtifactNotFound,
+    StoreError,
+    build_net,
+)
 
 __all__ = [
     "Artifact",
@@ -36,8 +44,6 @@ __all__ = [
     "weights_sha256",
     "with_policy",
 ]
-
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,15 @@ class Store:
         self.root = root
 
     def versions(self) -> dict[str, list[int]]:
-        """Published versions by name, rising."""
+        """Published versions by name, rising.
+
+        A folder is there once it is whole, so that one without a manifest is a version that was damaged: to
+        pass over it would serve another one in its place.
+        """
         found: dict[str, list[int]] = {}
-        for path in sorted(self.root.glob(f"*/*/{MANIFEST}")):
-            if path.parent.name.isdecimal() and not path.parts[-3].startswith("."):
-                found.setdefault(path.parts[-3], []).append(int(path.parent.name))
+        for path in sorted(self.root.glob("*/*/")):
+            if path.name.isdecimal() and not path.parent.name.startswith("."):
+                found.setdefault(path.parent.name, []).append(int(path.name))
         return {name: sorted(versions) for name, versions in found.items()}
 
     def resolve(self, name: str, version: int | None = None) -> tuple[str, int]:
@@ -140,7 +150,7 @@ class Store:
             tensors = parse_tensors(weights)
         except SafetensorError as error:
             raise ArtifactBroken(f"{path}: not a safetensors file: {error}") from error
-        return Artifact(manifest, build_net(manifest, tensors, path), path.parent)
+        return Artifact(manifest, build_net(manifest, tensors, path.parent), path.parent)
 
     def publish(self, manifest: Manifest, weights: bytes) -> Path:
         """Write an artifact so that it is there whole or not at all.
