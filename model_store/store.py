@@ -20,6 +20,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 
 from model_store import EMBEDDED as EMBEDDED
+from model_store.files import replace_files, write_synced
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 from model_store.policy import Policy
@@ -29,6 +30,7 @@ from model_store.verify import (
     ArtifactBroken,
     ArtifactExists,
     ArtifactNotFound,
+    NotWritten,
     StoreError,
     build_net,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "ArtifactBroken",
     "ArtifactExists",
     "ArtifactNotFound",
+    "NotWritten",
     "Store",
     "StoreError",
     "encode_weights",
@@ -165,23 +168,27 @@ class Store:
         Raises:
             ArtifactExists: That version is published already.
             ArtifactBroken: Weights and manifest do not fit together.
+            NotWritten: The store takes no more, or may not be written to.
         """
         if weights_sha256(weights) != manifest.weights_sha256:
             raise ArtifactBroken(f"{manifest.name}: the manifest's SHA-256 is not that of the weights")
         folder = self._folder(manifest.name, manifest.version)
         build_net(manifest, parse_tensors(weights), folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
         try:
-            _write_synced(partial / WEIGHTS, weights)
-            _write_synced(partial / MANIFEST, _format_manifest(manifest))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        except OSError as error:
+            raise NotWritten(f"{folder}: {error.strerror}; nothing was published") from error
+        try:
+            write_synced(partial / WEIGHTS, weights)
+            write_synced(partial / MANIFEST, _format_manifest(manifest))
             partial.chmod(0o755)
             os.rename(partial, folder)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             if folder.exists():
                 raise ArtifactExists(f"{manifest.name}@{manifest.version} is published already") from error
-            raise
+            raise NotWritten(f"{folder}: {error.strerror}; nothing was published") from error
         return folder
 
     def replace_manifest(self, manifest: Manifest) -> None:
@@ -190,16 +197,14 @@ class Store:
         Raises:
             ArtifactNotFound: That version is not published.
             ArtifactBroken: The new manifest is for other weights.
+            NotWritten: The store takes no more; the old manifest stays.
         """
         old = self.read_manifest(manifest.name, manifest.version)
         if old.weights_sha256 != manifest.weights_sha256:
             raise ArtifactBroken(
                 f"{manifest.name}@{manifest.version}: a new manifest cannot change the weights"
             )
-        path = self._folder(manifest.name, manifest.version) / MANIFEST
-        partial = path.with_suffix(".partial")
-        _write_synced(partial, _format_manifest(manifest))
-        os.replace(partial, path)
+        replace_files(self._folder(manifest.name, manifest.version), {MANIFEST: _format_manifest(manifest)})
 
     def next_version(self, name: str) -> int:
         """One more than the latest published version of ``name``."""
@@ -216,10 +221,3 @@ def with_policy(manifest: Manifest, policy: Policy) -> Manifest:
 
 def _format_manifest(manifest: Manifest) -> bytes:
     return (manifest.model_dump_json(indent=1) + "\n").encode()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

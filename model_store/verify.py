@@ -3,7 +3,8 @@
 StoreError
 ├── ArtifactNotFound   no such name or version
 ├── ArtifactExists     that version is published already; versions never change
-└── ArtifactBroken     files missing, unreadable, or not what the manifest says
+├── ArtifactBroken     files missing, unreadable, or not what the manifest says
+└── NotWritten         the store takes no more, or nobody may write there
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ class ArtifactBroken(StoreError):
     """The files are not what they claim to be."""
 
 
+class NotWritten(StoreError):
+    """The disk is full, or the folder is not to be written to; what was there before is as it was."""
+
+
 def build_net(manifest: Manifest, tensors: dict[str, Tensor], folder: Path) -> StagedNet:
-    """Build the manifest's network with ``tensors`` as its weights; ``folder`` is the artifact's, for messages.
+    """Build the manifest's network with ``tensors`` as its weights; messages name the artifact's ``folder``.
 
     Raises:
         ArtifactBroken: Unknown network, other tensors or shapes than it has, values that are not finite, or

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from service.front.children import Child, Post, start
 from service.front.control import Said
+from service.front.counts import CannotWrite, shared_folder
 from service.front.memory import MOST_SLOTS, create_memory
 from service.http_server import CannotListen, announce, listen, listen_beside
 from service.logs import configure_logs
@@ -159,9 +159,9 @@ def main() -> None:
     try:
         with listen(settings) as listener:  # if anybody else listens there, this finds out
             address = listener.getsockname()[:2]
-        with tempfile.TemporaryDirectory(prefix="exitramp-") as folder:
-            asyncio.run(_supervise(settings, address, Path(folder)))
-    except (CannotListen, CannotStart) as error:
+        with shared_folder() as folder:
+            asyncio.run(_supervise(settings, address, folder))
+    except (CannotListen, CannotStart, CannotWrite) as error:
         sys.stderr.write(f"exitramp: {error}\n")
         sys.exit(1)
 

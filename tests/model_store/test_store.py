@@ -74,7 +74,7 @@ def test_a_broken_artifact_is_one_clear_line_that_names_the_file(folder: Path, d
 def test_a_damaged_latest_version_is_no_reason_to_take_the_one_before(folder: Path) -> None:
     store = Store(folder.parent.parent)
     (store.publish(*small_manifest(small_net(2), version=2)) / "manifest.json").unlink()
-    with pytest.raises(ArtifactBroken, match="small/2/manifest.json: No such file"):
+    with pytest.raises(ArtifactBroken, match=r"small/2/manifest\.json: No such file"):
         store.load("small")
     assert store.next_version("small") == 3
 
@@ -83,7 +83,7 @@ def test_images_that_the_network_does_not_take_are_a_clear_error(tmp_path: Path)
     arguments = {"num_classes": 10, "side": 8}
     other = small_manifest(small_net())[0].model_copy(update={"network": "vggnet5", "arguments": arguments})
     tensors = dict(nets.build("vggnet5", arguments).state_dict())
-    with pytest.raises(ArtifactBroken, match=r"manifest.json: images of \(32, 32\) are not for the network"):
+    with pytest.raises(ArtifactBroken, match=r"manifest\.json: images of \(32, 32\) are not for the network"):
         build_net(other, tensors, tmp_path)
 
 
