@@ -91,9 +91,16 @@ class Store:
 
         A folder is there once it is whole, so that one without a manifest is a version that was damaged: to
         pass over it would serve another one in its place.
+
+        Raises:
+            ArtifactBroken: The store cannot be read.
         """
         found: dict[str, list[int]] = {}
-        for path in sorted(self.root.glob("*/*/")):
+        try:
+            paths = sorted(self.root.glob("*/*/"))
+        except OSError as error:
+            raise ArtifactBroken(f"{self.root}: {error.strerror}") from error
+        for path in paths:
             if path.name.isdecimal() and not path.parent.name.startswith("."):
                 found.setdefault(path.parent.name, []).append(int(path.name))
         return {name: sorted(versions) for name, versions in found.items()}

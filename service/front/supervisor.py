@@ -90,7 +90,8 @@ class Supervisor:
         while not self._ending.is_set():
             started_s = time.monotonic()
             if post is not self._engine and post.listener is None:
-                post.listener = listen_beside(self._address)
+                # It may fail as the last one did: who comes is for others until it is there.
+                post.listener = listen_beside(self._address, at_once=False)
             engine_up = self._engine.child is not None and self._engine.child.up
             child = await start(post, self._settings, self._folder, self._heard, engine_up)
             if self._ending.is_set():
