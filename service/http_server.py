@@ -111,8 +111,8 @@ def announce(address: tuple[str, int], settings: Settings) -> None:
 def listen_beside(address: tuple[str, int], at_once: bool = True) -> socket.socket:
     """One of several sockets on ``address``, over which the system spreads connections evenly.
 
-    Who shares one socket takes what he can get: of 32 connections one of two processes had 29. Not ``at_once``,
-    nobody is sent there until the process that inherits it listens.
+    Who shares one socket takes what he can get: of 32 connections one of two processes had 29. Nobody is sent
+    to a socket that does not listen ``at_once`` before the process that inherits it does.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
