@@ -26,6 +26,9 @@ from service.engine.kept_graphs import convert_once
 
 PATIENCE_S = 60
 
+ALMOST_FULL_BYTES = 16 * 1024
+"""Left to temporary files: with none Python looks for another folder."""
+
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".ballast"}
@@ -113,7 +116,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]
 def test_a_server_for_which_there_is_no_room_ends_with_one_clear_line(
     small_store: SmallStore, temporary: Disk
 ) -> None:
-    temporary.fill(left_bytes=16 * 1024)  # enough to be taken for a folder of temporary files
+    temporary.fill(ALMOST_FULL_BYTES)
     process = start({**settings_of(small_store.root, "small"), "HTTP_WORKERS": "2"})
     try:
         _, said = process.communicate(timeout=START_S)
@@ -141,7 +144,7 @@ def test_a_disk_that_fills_up_under_a_server_disturbs_nobody(
     settings = settings_of(tmp_path / "store", "small", HTTP_WORKERS=str(processes))
     with serving(settings) as server, asking(server.url, png(0), rate=20) as answers:
         answers.await_more(5)
-        temporary.fill()
+        temporary.fill(ALMOST_FULL_BYTES)
         files = [("image", ("i", large_image(), "image/png")), ("image", ("j", png(1), "image/png"))]
         answer = server.client.post("/classify", files=files)
         assert answer.status_code == 200, answer.text
