@@ -62,14 +62,18 @@ async def overloaded(url: str, sent: list[Picture]) -> tuple[float, Run, dict[st
     return capacity, run, curves
 
 
-def p99s_ms(run: Run) -> list[float]:
-    """Of the answers to what was due in each second behind the onset."""
+def p99_ms(run: Run, status: str) -> float:
+    """Of the answers with ``status`` to what was due in the median second behind the onset.
+
+    What is due in the onset may wait for its connection: while a thousand are opened the system repeats
+    itself for some, after 1, 3 and 7 s.
+    """
     started_s = run.end_s - run.seconds
     seconds: dict[int, list[float]] = defaultdict(list)
     for sample in run.samples:
-        if sample.status == "200" and sample.due_s - started_s >= ONSET_S:
+        if sample.status == status and sample.due_s - started_s >= ONSET_S:
             seconds[int(sample.due_s - started_s)].append(sample.seconds)
-    return [percentiles_ms(found)["p99"] for found in seconds.values()]
+    return median(percentiles_ms(found)["p99"] for found in seconds.values())
 
 
 @pytest.mark.soak
@@ -80,7 +84,7 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
     options = argparse.Namespace(rate=FACTOR * capacity, seconds=run.seconds)
     told = summary(options, "", run, curves)
     statuses, count, sent = Counter(told["statuses"]), told["answered"], told["sent"]
-    floor, p99_ms = curves[MODEL][0]["mean_flops"], median(p99s_ms(run))
+    floor, answered_ms = curves[MODEL][0]["mean_flops"], p99_ms(run, "200")
     promised, right = told["calibrated_accuracy"], told["accuracy"]
     error = sqrt(promised * (1 - promised) / count)
     judged = f"accuracy {right:.1%} ± {error:.1%}, calibrated {promised:.1%}" if DATA.is_dir() else "samples"
@@ -89,8 +93,8 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
         f"{FACTOR} x {capacity:.0f}/s = {len(run.samples) / run.seconds:.0f}/s for {run.seconds:.0f} s: "
         f"{count} of {sent} answered, {statuses['503']} x 503, others "
         f"{sent - statuses['200'] - statuses['503']}; p99 {told['latency_ms']['p99']:.0f} ms with the onset, "
-        f"{p99_ms:.0f} in the median second after it (client behind by "
-        f"{told['generator_behind_ms']['p99']:.0f}), refusals {told['refusal_ms'].get('p99', 0):.0f}; "
+        f"{answered_ms:.0f} in the median second after it (client behind by "
+        f"{told['generator_behind_ms']['p99']:.0f}), refusals {p99_ms(run, '503'):.0f}; "
         f"{judged} at {told['mean_flops'] / 1e6:.2f} M (floor {floor / 1e6:.2f}); "
         f"{told['degraded']:.0%} degraded",
     )
@@ -98,4 +102,4 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
     assert told["degraded"] > 0.9 and told["mean_flops"] < 1.1 * floor, "nobody is refused before the floor"
     assert count > 0.7 * capacity * run.seconds, "to refuse is no reason to answer less"
     assert not DATA.is_dir() or abs(right - promised) < 4 * error
-    assert p99_ms < 1000 * OBJECTIVE_S
+    assert answered_ms < 1000 * OBJECTIVE_S
