@@ -7,12 +7,12 @@ last: without it there is no int8 graph. Published versions begin without one.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
+from model_store.files import replace_files
 from model_store.verify import ArtifactBroken
 
 GRAPH, CONSTANTS, RECORD = "int8.xml", "int8.bin", "int8.json"
@@ -128,13 +128,10 @@ def write_int8(folder: Path, int8: Int8Graph) -> None:
     """Write the files into an artifact's ``folder``, in place of those that are there.
 
     Whoever reads meanwhile finds no int8 graph, never half of one.
+
+    Raises:
+        NotWritten: There is no room for them; those that are there stay.
     """
-    (folder / RECORD).unlink(missing_ok=True)
     document = (int8.record.model_dump_json(indent=1) + "\n").encode()
-    for name, content in ((GRAPH, int8.graph), (CONSTANTS, int8.constants), (RECORD, document)):
-        partial = folder / f"{name}.partial"
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / name)
+    contents = {GRAPH: int8.graph, CONSTANTS: int8.constants, RECORD: document}
+    replace_files(folder, contents, withdrawn=RECORD)

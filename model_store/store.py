@@ -20,24 +20,33 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 
 from model_store import EMBEDDED as EMBEDDED
+from model_store.files import replace_files, write_synced
 from model_store.manifest import Manifest
 from model_store.nets.staged import StagedNet
 from model_store.policy import Policy
-from model_store.verify import ArtifactBroken, ArtifactExists, ArtifactNotFound, StoreError, build_net
+from model_store.verify import (
+    MANIFEST,
+    WEIGHTS,
+    ArtifactBroken,
+    ArtifactExists,
+    ArtifactNotFound,
+    NotWritten,
+    StoreError,
+    build_net,
+)
 
 __all__ = [
     "Artifact",
     "ArtifactBroken",
     "ArtifactExists",
     "ArtifactNotFound",
+    "NotWritten",
     "Store",
     "StoreError",
     "encode_weights",
     "weights_sha256",
     "with_policy",
 ]
-
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -78,11 +87,22 @@ class Store:
         self.root = root
 
     def versions(self) -> dict[str, list[int]]:
-        """Published versions by name, rising."""
+        """Published versions by name, rising.
+
+        A folder is there once it is whole, so that one without a manifest is a version that was damaged: to
+        pass over it would serve another one in its place.
+
+        Raises:
+            ArtifactBroken: The store cannot be read.
+        """
         found: dict[str, list[int]] = {}
-        for path in sorted(self.root.glob(f"*/*/{MANIFEST}")):
-            if path.parent.name.isdecimal() and not path.parts[-3].startswith("."):
-                found.setdefault(path.parts[-3], []).append(int(path.parent.name))
+        try:
+            paths = sorted(self.root.glob("*/*/"))
+        except OSError as error:
+            raise ArtifactBroken(f"{self.root}: {error.strerror}") from error
+        for path in paths:
+            if path.name.isdecimal() and not path.parent.name.startswith("."):
+                found.setdefault(path.parent.name, []).append(int(path.name))
         return {name: sorted(versions) for name, versions in found.items()}
 
     def resolve(self, name: str, version: int | None = None) -> tuple[str, int]:
@@ -140,7 +160,7 @@ class Store:
             tensors = parse_tensors(weights)
         except SafetensorError as error:
             raise ArtifactBroken(f"{path}: not a safetensors file: {error}") from error
-        return Artifact(manifest, build_net(manifest, tensors, path), path.parent)
+        return Artifact(manifest, build_net(manifest, tensors, path.parent), path.parent)
 
     def publish(self, manifest: Manifest, weights: bytes) -> Path:
         """Write an artifact so that it is there whole or not at all.
@@ -155,23 +175,27 @@ class Store:
         Raises:
             ArtifactExists: That version is published already.
             ArtifactBroken: Weights and manifest do not fit together.
+            NotWritten: The store takes no more, or may not be written to.
         """
         if weights_sha256(weights) != manifest.weights_sha256:
             raise ArtifactBroken(f"{manifest.name}: the manifest's SHA-256 is not that of the weights")
         folder = self._folder(manifest.name, manifest.version)
         build_net(manifest, parse_tensors(weights), folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
         try:
-            _write_synced(partial / WEIGHTS, weights)
-            _write_synced(partial / MANIFEST, _format_manifest(manifest))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        except OSError as error:
+            raise NotWritten(f"{folder}: {error.strerror}; nothing was published") from error
+        try:
+            write_synced(partial / WEIGHTS, weights)
+            write_synced(partial / MANIFEST, _format_manifest(manifest))
             partial.chmod(0o755)
             os.rename(partial, folder)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             if folder.exists():
                 raise ArtifactExists(f"{manifest.name}@{manifest.version} is published already") from error
-            raise
+            raise NotWritten(f"{folder}: {error.strerror}; nothing was published") from error
         return folder
 
     def replace_manifest(self, manifest: Manifest) -> None:
@@ -180,16 +204,14 @@ class Store:
         Raises:
             ArtifactNotFound: That version is not published.
             ArtifactBroken: The new manifest is for other weights.
+            NotWritten: The store takes no more; the old manifest stays.
         """
         old = self.read_manifest(manifest.name, manifest.version)
         if old.weights_sha256 != manifest.weights_sha256:
             raise ArtifactBroken(
                 f"{manifest.name}@{manifest.version}: a new manifest cannot change the weights"
             )
-        path = self._folder(manifest.name, manifest.version) / MANIFEST
-        partial = path.with_suffix(".partial")
-        _write_synced(partial, _format_manifest(manifest))
-        os.replace(partial, path)
+        replace_files(self._folder(manifest.name, manifest.version), {MANIFEST: _format_manifest(manifest)})
 
     def next_version(self, name: str) -> int:
         """One more than the latest published version of ``name``."""
@@ -206,10 +228,3 @@ def with_policy(manifest: Manifest, policy: Policy) -> Manifest:
 
 def _format_manifest(manifest: Manifest) -> bytes:
     return (manifest.model_dump_json(indent=1) + "\n").encode()
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -155,16 +155,18 @@ def announce(address: tuple[str, int], settings: Settings) -> None:
     logger.info("listening", extra={"url": f"http://{host}:{port}", "models": list(settings.models)})
 
 
-def listen_beside(address: tuple[str, int]) -> socket.socket:
+def listen_beside(address: tuple[str, int], at_once: bool = True) -> socket.socket:
     """One of several sockets on ``address``, over which the system spreads connections evenly.
 
-    Who shares one socket takes what he can get: of 32 connections one of two processes had 29.
+    Who shares one socket takes what he can get: of 32 connections one of two processes had 29. Nobody is sent
+    to a socket that does not listen ``at_once`` before the process that inherits it does.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
     listener.bind(address)
-    listener.listen(BACKLOG)
+    if at_once:
+        listener.listen(BACKLOG)
     return listener
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from model_store.policy import path_flops
-from model_store.quantized import read_int8
-from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store
+from model_store.quantized import GRAPH, read_int8
+from model_store.store import Artifact, ArtifactBroken, ArtifactNotFound, Store, StoreError
+from model_store.verify import one_line
 from service.engine.executors import Executor, TorchExecutor, triangular_sizes
 from service.engine.health import run_grey
 from service.engine.loaded import LoadedModel
@@ -54,8 +55,10 @@ def load_model(settings: Settings, wanted: str) -> LoadedModel:
         )
         model = LoadedModel(artifact.manifest, executor)
         warm_up(model)
+    except StoreError:
+        raise
     except Exception as error:  # whatever a compiler may raise
-        raise ArtifactBroken(f"{wanted} cannot be run: {error}") from error
+        raise ArtifactBroken(f"{artifact.folder} cannot be run: {one_line(error)}") from error
     seconds = round(time.monotonic() - started_s, 3)
     logger.info(
         "model_loaded", extra={"model": model.key, "device": model.executor.device, "seconds": seconds}
@@ -123,7 +126,17 @@ def int8_graphs(artifact: Artifact) -> SpanGraphs | None:
     if found is None:
         logger.warning("int8_missing", extra={"model": f"{manifest.name}@{manifest.version}"})
         return None
-    return read_graphs(found.graph, found.constants)
+    try:
+        graphs = read_graphs(found.graph, found.constants)
+    except RuntimeError as error:
+        path = artifact.folder / GRAPH
+        raise ArtifactBroken(
+            f"{path}: not an int8 graph; run exitramp quantize: {one_line(error)}"
+        ) from error
+    if graphs.stages != len(manifest.exits):
+        path, count = artifact.folder / GRAPH, len(manifest.exits)
+        raise ArtifactBroken(f"{path}: an int8 graph of {graphs.stages} stages, the network has {count}")
+    return graphs
 
 
 def prepare(model: LoadedModel) -> None:

@@ -8,6 +8,8 @@ uvicorn waits for ever for the rest of a request, and httptools buffers a header
   deadline by ``1 / min_body_bytes_per_s``, but never beyond ``receive_timeout_s`` from now. So a stalled
   body is closed within the timeout, one of single dripped bytes hardly later, and one that keeps the rate
   may take its time. Once the answer is complete, further body earns nothing.
+* **Room.** Connections beyond what the process has descriptors for are closed, and some are kept for the
+  server itself: it would have none left for a model to load or an engine to ask.
 * **Header limits.** At most ``max_header_bytes`` and ``max_header_fields``, counted while a header arrives.
   The same number of bytes bounds chunk extensions and trailers between two pieces of a body.
 * **One reading.** A head that another server could read differently is refused, see ``service.framing``, and
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from enum import Enum, auto
 
 import httptools
@@ -32,6 +35,16 @@ from service.framing import flaw
 from service.problems import problem
 
 logger = logging.getLogger(__name__)
+
+
+KEPT_DESCRIPTORS = 64
+"""That clients leave to the server itself: for models, its engine's sockets, Redis, what is imported late."""
+
+
+def clients_at_most() -> int:
+    """Connections for which this process has descriptors now."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(KEPT_DESCRIPTORS, limit // 2)
 
 
 class Phase(Enum):
@@ -71,9 +84,12 @@ class GuardedProtocol(HttpToolsProtocol):
     _ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first header."""
+        """Start the deadline of the first header, or close what there is no room for."""
         super().connection_made(transport)
-        self._expect_header()
+        if len(self.connections) > clients_at_most():
+            transport.abort()
+        else:
+            self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""

@@ -146,8 +146,8 @@ class Service:
         return self.keys.authenticate(api_key)
 
 
-def require_admin(request: Request) -> None:
-    """Let nobody pass but the holder of the administrator's key.
+async def require_admin(request: Request) -> None:
+    """Let nobody pass but the holder of the administrator's key; a coroutine, as others take a thread.
 
     Raises:
         Forbidden: No such key is configured.

@@ -55,11 +55,15 @@ class RedisProcess:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
+    def tell(self, command: str) -> str:
+        """Its answer to a command of its administrator."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(4096).decode().strip()
+
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+            return self.tell("PING") == "+PONG"
         except OSError:
             return False
 

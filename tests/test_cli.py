@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from model_store.store import EMBEDDED, Store
+from service.cli import main
 from service.settings import Settings
 
 
@@ -75,3 +78,14 @@ def test_help_names_every_command() -> None:
         "bench",
     ):
         assert re.search(rf"^│ {command} ", shown, re.MULTILINE), command
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        with open("/dev/full", "w") as file:
+            file.write("what does not fit")
+
+    with pytest.raises(SystemExit) as ended:
+        main(write)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "exitramp: writing: No space left on device\n"

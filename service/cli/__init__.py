@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,9 @@ from service.cli import (
     training,
 )
 from service.cli.options import Failure
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of a file system that takes no more."""
 
 app = typer.Typer(
     name="exitramp",
@@ -63,4 +67,9 @@ def main(run: Callable[[], Any] = app) -> None:
         run()
     except (Failure, StoreError, DataError, UnaffordableError) as error:
         sys.stderr.write(f"exitramp: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        sys.stderr.write(f"exitramp: {error.filename or 'writing'}: {error.strerror}\n")
         sys.exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import NoReturn
 
 from service.settings import Settings, environment
@@ -22,9 +21,10 @@ def inherited(**more: str) -> dict[str, str]:
 
 def become_supervisor(settings: Settings) -> NoReturn:
     """Replace this process by the supervisor: it lives long and needs nothing of what was imported."""
-    with tempfile.TemporaryFile() as file:  # neither arguments nor environment: both can be seen by others
+    # Neither arguments nor environment: both can be seen by others. In memory: a disk can be full.
+    descriptor = os.memfd_create("exitramp-settings", 0)
+    with os.fdopen(descriptor, "w+b") as file:
         file.write(settings.model_dump_json().encode())
         file.seek(0)
-        os.set_inheritable(file.fileno(), True)
-        told = command("service.front.supervisor", file.fileno())
+        told = command("service.front.supervisor", descriptor)
         os.execve(sys.executable, told, inherited())  # noqa: S606 - arguments of our own, no shell

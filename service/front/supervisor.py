@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from service.front.children import Child, Post, start
 from service.front.control import Said
+from service.front.counts import CannotWrite, shared_folder
 from service.front.memory import MOST_SLOTS, create_memory
 from service.http_server import CannotListen, announce, listen, listen_beside
 from service.logs import configure_logs
@@ -99,7 +99,8 @@ class Supervisor:
         while not self._ending.is_set():
             started_s = time.monotonic()
             if post is not self._engine and post.listener is None:
-                post.listener = listen_beside(self._address)
+                # It may fail as the last one did: who comes is for others until it is there.
+                post.listener = listen_beside(self._address, at_once=False)
             engine_up = self._engine.child is not None and self._engine.child.up
             child = await start(post, self._settings, self._folder, self._heard, engine_up)
             if self._ending.is_set():
@@ -187,9 +188,9 @@ def main() -> None:
     try:
         with listen(settings) as listener:  # if anybody else listens there, this finds out
             address = listener.getsockname()[:2]
-        with tempfile.TemporaryDirectory(prefix="exitramp-") as folder:
-            asyncio.run(_supervise(settings, address, Path(folder)))
-    except (CannotListen, CannotStart) as error:
+        with shared_folder() as folder:
+            asyncio.run(_supervise(settings, address, folder))
+    except (CannotListen, CannotStart, CannotWrite) as error:
         sys.stderr.write(f"exitramp: {error}\n")
         sys.exit(1)
 

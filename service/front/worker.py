@@ -16,8 +16,9 @@ import uvloop
 
 from service.decoding import Decoder
 from service.front.app import Front
-from service.front.child import ChildServer, begin, orphaned
+from service.front.child import Beginning, ChildServer, begin, orphaned
 from service.front.control import Said
+from service.front.counts import CannotWrite, take_room
 from service.front.link import Link
 from service.front.memory import SharedImages
 from service.http_server import configure
@@ -31,10 +32,15 @@ LINK_S = 2.0
 class Worker:
     """One front process."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        """Take over what the supervisor has prepared; clients come to ``listener``."""
-        self._control, settings, folder, self._engine_up = begin()
+    def __init__(self, beginning: Beginning, listener: socket.socket) -> None:
+        """Take over what the supervisor has prepared; clients come to ``listener``.
+
+        Raises:
+            CannotWrite: There is no room for what is counted.
+        """
+        self._control, settings, folder, self._engine_up = beginning
         configure_logs(settings.log_level)
+        take_room(folder)
         metrics = RequestMetrics()
         self._decoder = Decoder(settings, metrics.decode_seconds)
         self._front = Front(settings, folder, metrics, self._decoder)
@@ -71,7 +77,12 @@ class Worker:
 
 def main() -> None:
     """Run until the end."""
-    worker = Worker(socket.socket(fileno=int(sys.argv[2])))
+    beginning = begin()
+    try:
+        worker = Worker(beginning, socket.socket(fileno=int(sys.argv[2])))
+    except CannotWrite as error:
+        beginning.control.say({"failed": str(error)})
+        sys.exit(1)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from model_store.preprocess import InputSpec
 from service.decoding import refuse_compressed
@@ -89,13 +89,14 @@ async def _read_images(
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    """The parsed multipart body; its temporary files are closed afterwards."""
-    try:
-        form = await request.form(max_files=MAX_IMAGES, max_fields=0)
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise InvalidRequest(_reason(error.detail)) from error
+    """The parsed multipart body; its files are closed afterwards."""
+    async with aclosing(request.stream()) as stream:
+        parser = MultiPartParser(request.headers, stream, max_files=MAX_IMAGES, max_fields=0)
+        parser.spool_max_size = 0  # all in memory, as other bodies are and as their limit allows: no disk
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise InvalidRequest(_reason(error.message)) from error
     try:
         yield form
     finally:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import pickle
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SmallStore, small_manifest, small_net, small_policy
+from damages import SMALL, Damage, rehash
 
+from model_store import nets
 from model_store.store import (
     ArtifactBroken,
     ArtifactExists,
     ArtifactNotFound,
     Store,
     encode_weights,
-    weights_sha256,
     with_policy,
 )
+from model_store.verify import build_net
 
 
 @pytest.fixture
@@ -63,66 +63,37 @@ def test_an_unknown_artifact_is_not_found(small_store: SmallStore, name: str, ve
         Store(small_store.root).load(name, version)
 
 
-def rewrite(folder: Path, change: Callable[[dict], None]) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def rehash(folder: Path, weights: bytes) -> None:
-    (folder / "model.safetensors").write_bytes(weights)
-    rewrite(folder, lambda manifest: manifest.update(weights_sha256=weights_sha256(weights)))
-
-
-def truncate(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def nan(folder: Path) -> None:
-    net = small_net()
-    with torch.no_grad():
-        net.heads[0].linear.weight[0, 0] = float("nan")  # type: ignore[union-attr, operator]
-    rehash(folder, encode_weights(net))
-
-
-BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (truncate, "SHA-256"),
-    "a pickle": (lambda folder: rehash(folder, pickle.dumps({"a": 1})), "not a safetensors file"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "No such file"),
-    "no JSON": (lambda folder: (folder / "manifest.json").write_text("{"), "not a valid manifest"),
-    "an unknown field": (lambda folder: rewrite(folder, lambda m: m.update(extra=1)), "extra"),
-    "another name": (lambda folder: rewrite(folder, lambda m: m.update(name="tiny")), "says it is tiny@1"),
-    "another network": (lambda folder: rewrite(folder, lambda m: m.update(network="x")), "unknown network"),
-    "other shapes": (
-        lambda folder: rewrite(folder, lambda m: m["arguments"].update(num_classes=11)),
-        "tensors do not fit",
-    ),
-    "other FLOPs": (lambda folder: rewrite(folder, lambda m: m["exits"][0].update(head_flops=1)), "FLOPs"),
-    "an exit that is not there": (
-        lambda folder: rewrite(folder, lambda m: m["policy"]["segments"][0].update(exits=[1, 2, 9])),
-        "exit 9",
-    ),
-    "NaN weights": (nan, "not finite"),
-}
-
-
-@pytest.mark.parametrize(("break_it", "reason"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_artifact_is_a_clear_error(
-    folder: Path, break_it: Callable[[Path], object], reason: str
-) -> None:
-    break_it(folder)
-    with pytest.raises(ArtifactBroken, match=reason) as caught:
+@pytest.mark.parametrize("damage", SMALL.values(), ids=SMALL.keys())
+def test_a_broken_artifact_is_one_clear_line_that_names_the_file(folder: Path, damage: Damage) -> None:
+    damage.make(folder)
+    with pytest.raises(ArtifactBroken, match=re.escape(damage.reason)) as caught:
         Store(folder.parent.parent).load("small")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(folder / damage.file)) and "\n" not in str(caught.value)
+
+
+def test_a_damaged_latest_version_is_no_reason_to_take_the_one_before(folder: Path) -> None:
+    store = Store(folder.parent.parent)
+    (store.publish(*small_manifest(small_net(2), version=2)) / "manifest.json").unlink()
+    with pytest.raises(ArtifactBroken, match=r"small/2/manifest\.json: No such file"):
+        store.load("small")
+    assert store.next_version("small") == 3
+
+
+def test_images_that_the_network_does_not_take_are_a_clear_error(tmp_path: Path) -> None:
+    arguments = {"num_classes": 10, "side": 8}
+    other = small_manifest(small_net())[0].model_copy(update={"network": "vggnet5", "arguments": arguments})
+    tensors = dict(nets.build("vggnet5", arguments).state_dict())
+    with pytest.raises(ArtifactBroken, match=r"manifest\.json: images of \(32, 32\) are not for the network"):
+        build_net(other, tensors, tmp_path)
 
 
 def test_tensors_of_another_network_are_a_clear_error(folder: Path) -> None:
     net = small_net()
     net.heads[0].linear = torch.nn.Linear(128, 10, bias=False)  # type: ignore[union-attr]
     rehash(folder, encode_weights(net))
-    with pytest.raises(ArtifactBroken, match="tensors do not fit"):
+    with pytest.raises(ArtifactBroken, match="tensors do not fit") as caught:
         Store(folder.parent.parent).load("small")
+    assert len(str(caught.value)) < 1000, "not the whole list of tensors"
 
 
 def test_a_new_policy_leaves_the_weights_alone_and_changes_the_id(folder: Path) -> None:
