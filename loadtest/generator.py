@@ -212,7 +212,7 @@ async def closed_loop(sender: Sends, connections: int, seconds: float) -> Run:
 async def paced_loop(sender: Sends, users: int, rate: float, seconds: float, chance: random.Random) -> Run:
     """``users`` who together send ``rate`` requests a second at random times and wait for their answers.
 
-    A request that was due before the answer to the one before leaves at once, and its wait is in its latency.
+    Whose answer came late sends the next request at once; it is due then, for the wait was another answer's.
     """
     run = Run()
 
@@ -220,7 +220,7 @@ async def paced_loop(sender: Sends, users: int, rate: float, seconds: float, cha
         while (due_s := due_s + chance.expovariate(rate / users)) < end_s:
             if (wait_s := due_s - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
-            await sender.send(run, due_s)
+            await sender.send(run, max(due_s, time.perf_counter()))
 
     async with run.window(seconds) as end_s:
         await asyncio.gather(*(user(end_s - seconds, end_s) for _ in range(users)))
