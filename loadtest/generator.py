@@ -209,6 +209,24 @@ async def closed_loop(sender: Sends, connections: int, seconds: float) -> Run:
     return run
 
 
+async def paced_loop(sender: Sends, users: int, rate: float, seconds: float, chance: random.Random) -> Run:
+    """``users`` who together send ``rate`` requests a second at random times and wait for their answers.
+
+    Whose answer came late sends the next request at once; it is due then, for the wait was another answer's.
+    """
+    run = Run()
+
+    async def user(due_s: float, end_s: float) -> None:
+        while (due_s := due_s + chance.expovariate(rate / users)) < end_s:
+            if (wait_s := due_s - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+            await sender.send(run, max(due_s, time.perf_counter()))
+
+    async with run.window(seconds) as end_s:
+        await asyncio.gather(*(user(end_s - seconds, end_s) for _ in range(users)))
+    return run
+
+
 async def open_loop(sender: Sends, rate: float, seconds: float, chance: random.Random) -> Run:
     """Poisson arrivals: ``rate`` requests a second on average, whether or not earlier ones were answered."""
     run = Run()

@@ -2,23 +2,25 @@
 
     python -m loadtest.soak --url http://127.0.0.1:8000 --pid PID --seconds 600 --out soak
     python -m loadtest.soak … --idle-connections 1000      # the same with 1,000 open connections
+    python -m loadtest.soak … --users 8 --answers answers.json   # 8 users, and every answer is checked
 
 Requests at random times, at a share of the capacity that is measured first, under several budgets in turn. In
 steps of 10 s the server's memory, descriptors and threads are read. Writes soak.json and soak.png into --out,
 prints one JSON line; the exit code is 1 if memory grew by more than 32 MiB after the warm-up, or if anything
-but an answer came.
+but an answer came, or another one than is known to be right.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -30,7 +32,7 @@ import aiohttp
 import uvloop
 
 from loadtest.errors import LoadTestError, run_script
-from loadtest.generator import Run, Sender, closed_loop, open_loop, open_session
+from loadtest.generator import Run, Sender, closed_loop, open_loop, open_session, paced_loop
 from loadtest.idle import idle_connections
 from loadtest.images import Picture, read_pictures, synthetic_pictures
 from loadtest.measures import percentiles_ms
@@ -57,16 +59,35 @@ CONNECTIONS = 1000
 MIB = 2**20
 
 
+Answers = Mapping[str, Mapping[str, Mapping[str, Sequence[int]]]]
+"""Class index and FLOPs at each exit that is consulted, by SHA-256 of the image, ``kind`` and exit."""
+
+
+def kind(headers: Mapping[str, str]) -> str:
+    """What a table of answers calls requests with ``headers``."""
+    return ", ".join(f"{name}: {value}" for name, value in headers.items())
+
+
 class Mixed:
     """Sends under several budgets in turn."""
 
-    def __init__(self, session: aiohttp.ClientSession, pictures: Sequence[Picture]) -> None:
-        """Send ``pictures`` over ``session``."""
-        self._senders = cycle([Sender(session, pictures, headers) for headers in BUDGETS])
+    def __init__(
+        self, session: aiohttp.ClientSession, pictures: Sequence[Picture], answers: Answers | None = None
+    ) -> None:
+        """Send ``pictures`` over ``session``; with ``answers`` any other answer has the status "wrong"."""
+        self._senders = cycle([(kind(headers), Sender(session, pictures, headers)) for headers in BUDGETS])
+        self._answers = answers
 
     async def send(self, run: Run, due_s: float) -> None:
         """Send one picture and enter what became of it."""
-        await next(self._senders).send(run, due_s)
+        asked, sender = next(self._senders)
+        sample = await sender.send(run, due_s)
+        if self._answers is None or sample.picture is None or not sample.prediction:
+            return
+        said = sample.prediction
+        exits = self._answers[hashlib.sha256(sample.picture.content).hexdigest()][asked]
+        if exits.get(str(said["exit"])) != [said["index"], said["flops"]]:
+            sample.status = "wrong"
 
 
 @dataclass(frozen=True)
@@ -119,32 +140,39 @@ async def soak(options: argparse.Namespace, pictures: Sequence[Picture]) -> dict
     steps: list[Step] = []
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(options.url, CONNECTIONS))
-        sender = Mixed(session, chance.sample(pictures, len(pictures)))
-        rate = options.rate or options.share * await capacity(sender, options.capacity_seconds)
+        answers = json.loads(options.answers.read_text()) if options.answers else None
+        sender = Mixed(session, chance.sample(pictures, len(pictures)), answers)
+        users = options.users or 32
+        rate = options.rate or options.share * await capacity(sender, users, options.capacity_seconds)
         idle = await stack.enter_async_context(idle_connections(options.url, options.idle_connections))
         started_s = time.perf_counter()
         while (passed_s := time.perf_counter() - started_s) < options.seconds:
-            run = await open_loop(sender, rate, min(STEP_S, options.seconds - passed_s), chance)
+            seconds = min(options.step, options.seconds - passed_s)
+            if options.users:
+                run = await paced_loop(sender, options.users, rate, seconds, chance)
+            else:
+                run = await open_loop(sender, rate, seconds, chance)
             steps.append(_step(run, time.perf_counter() - started_s, look(options.pid)))
             sys.stderr.write(f"{json.dumps(asdict(steps[-1]))}\n")
         open_at_end, lost = idle.open, idle.lost
     return {
         "machine": machine(),
         "rate": rate,
+        "users": options.users,
         "idle_connections": {"open": open_at_end, "lost": lost},
         **summary(steps, options.warm_up),
         "steps": [asdict(step) for step in steps],
     }
 
 
-async def capacity(sender: Mixed, seconds: float) -> float:
-    """Answers a second of a closed loop of 32 users, after a warm-up as long.
+async def capacity(sender: Mixed, users: int, seconds: float) -> float:
+    """Answers a second of a closed loop of ``users``, after a warm-up as long.
 
     Raises:
         LoadTestError: There are none.
     """
-    await closed_loop(sender, 32, seconds)
-    run = await closed_loop(sender, 32, seconds)
+    await closed_loop(sender, users, seconds)
+    run = await closed_loop(sender, users, seconds)
     answered = sum(bool(sample.prediction) for sample in run.in_time)
     if not answered:
         raise LoadTestError(f"no answers: {Counter(sample.status for sample in run.samples)}")
@@ -195,6 +223,9 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=60, help="of it, does not count (%(default)s)")
     parser.add_argument("--share", type=float, default=0.7, help="of the capacity (%(default)s)")
     parser.add_argument("--rate", type=float, help="requests a second instead")
+    parser.add_argument("--users", type=int, help="at most so many requests at a time; default: any number")
+    parser.add_argument("--answers", type=Path, help="JSON, what is right: image's SHA-256, budget, exit")
+    parser.add_argument("--step", type=float, default=STEP_S, help="seconds between two looks (%(default)s)")
     parser.add_argument("--capacity-seconds", type=float, default=5, help="of that measurement (%(default)s)")
     parser.add_argument("--idle-connections", type=int, default=0, help="kept open besides (%(default)s)")
     parser.add_argument("--data", type=Path, help="images, as for exitramp bench; default: synthetic ones")

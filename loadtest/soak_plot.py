@@ -27,6 +27,7 @@ def draw(told: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11.0, 3.8), dpi=160, facecolor="white", layout="constrained")
     open_besides = told["idle_connections"]["open"]
     title = f"{told['rate']:.0f} requests a second at random times, several budgets; {told['sent']} sent, "
+    title += f"by {told['users']} users, " if told.get("users") else ""
     title += f"{told['failed']} failed; {open_besides} idle connections besides"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     for axes, (name, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -68,21 +68,28 @@ def natural_images(shifts: int = 3) -> np.ndarray:
     return np.ascontiguousarray(np.stack(moved).transpose(0, 3, 1, 2))
 
 
-def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:
-    """Label, exit, FLOPs of the network run on one image by itself, and how close it came to a threshold."""
+def passed(model: LoadedModel, image: np.ndarray, plan: Plan) -> Iterator[tuple[float, int]]:
+    """Confidence and label that each consulted exit has when the network is run on one image by itself."""
     features: Features = (torch.from_numpy(image[None].copy()),)
-    distance = 1.0
-    for position, span in enumerate(plan.spans()):
+    for span in plan.spans():
         features, logits = model.executor.run(span, features)
         features = tuple(x.clone() for x in features)
-        row = exits.read(logits, model.policy.confidence)[0].tolist()
+        temperature = model.policy.temperature(span.last)
+        row = exits.read(logits, model.policy.confidence, temperature)[0].tolist()
+        yield row[0], int(row[1 + (len(row) - 1) // 2])
+
+
+def alone(model: LoadedModel, image: np.ndarray, plan: Plan) -> tuple[int, int, int, float]:
+    """Label, exit, FLOPs of the network run on one image by itself, and how close it came to a threshold."""
+    distance, label = 1.0, -1
+    for position, (confidence, said) in enumerate(passed(model, image, plan)):
+        label = said
         threshold = plan.thresholds[position]
         if position + 1 < len(plan.exits):
-            distance = min(distance, abs(row[0] - threshold))
-        if row[0] >= threshold:
+            distance = min(distance, abs(confidence - threshold))
+        if confidence >= threshold:
             break
-    top = (len(row) - 1) // 2
-    return int(row[1 + top]), plan.exits[position] + 1, plan.costs[position], distance
+    return label, plan.exits[position] + 1, plan.costs[position], distance
 
 
 def torch_model(store: SmallStore) -> LoadedModel:

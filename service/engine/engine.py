@@ -184,7 +184,8 @@ class Engine:
         group = Group(plan, len(images), len(images) * plan.allowed) if exact else None
         ledger = None if exact else model.ledger(plan)
         now_s = time.monotonic()
-        due_s = now_s + self._objective_s
+        patience_s = model.patience_s(plan, self._objective_s)
+        due_s = now_s + patience_s if deadline_s is None else min(deadline_s, now_s + self._objective_s)
         return [
             Ticket(
                 model=model,
@@ -193,7 +194,7 @@ class Engine:
                 arrival_s=now_s,
                 future=self._loop.create_future(),
                 deadline_s=deadline_s,
-                due_s=due_s if deadline_s is None else min(deadline_s, due_s),
+                due_s=due_s,
                 ledger=ledger,
                 group=group,
                 opens=i == 0,

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 LEVEL = 1.05
 """Ratio between neighbouring budget levels: budgets within 5 % share one account."""
 
+HEAD_START = 0.3
+"""Share of the latency objective by which the cheapest images would be due before the dearest.
+
+As long as anybody waits before brownout has all default budgets at their floor, and no longer: who has a
+deadline comes before those without one as long as these can still be in time.
+"""
 
 PLANS = 4096
 """Plans that a model keeps; clients repeat a handful of budgets, but name them."""
@@ -95,6 +101,17 @@ class LoadedModel:
             return None
         level = (floor(log(plan.budget) / log(LEVEL)), plan.exits)
         return self._ledgers.setdefault(level, Ledger())
+
+    def allowed_flops(self, plan: Plan) -> float:
+        """FLOPs that ``plan`` allows an image; no more than the whole network costs can be spent."""
+        return min(plan.allowed, self.full_flops)
+
+    def patience_s(self, plan: Plan, objective_s: float) -> float:
+        """Time for an image without a deadline, seconds: ``objective_s``, and less where ``plan`` is cheap.
+
+        So cheap images do not wait behind a crowd of dear ones, whom they delay by no more than that.
+        """
+        return objective_s * (1 - HEAD_START * (1 - self.allowed_flops(plan) / self.full_flops))
 
     def span_flops(self, span: Span) -> int:
         """FLOPs of one image in ``span``."""

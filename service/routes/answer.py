@@ -212,4 +212,4 @@ def _observe(
             metrics.degraded.labels(name).inc()
     metrics.flops.labels(name, "charged").inc(spent)
     # What cannot be spent is not counted: one budget of 1T would hide what a thousand others overspend.
-    metrics.budget_flops.labels(name).inc(min(plan.allowed, model.full_flops) * len(predictions))
+    metrics.budget_flops.labels(name).inc(model.allowed_flops(plan) * len(predictions))

@@ -100,8 +100,9 @@ class Service:
             self._respond(arrival, "refused")
             return
         self._in_flight += 1
-        now_s, due_s = self.machine.now_s, self.machine.now_s + self._rules.objective_s
+        now_s = self.machine.now_s
         plan = self.model.plan(arrival.budget, arrival.limit, arrival.deadline_ms is None)
+        due_s = now_s + self.model.patience_s(plan, self._rules.objective_s)
         ticket = Ticket(self.model, plan, image_of(arrival.row), now_s, None, due_s=due_s)
         ticket.ledger = self.model.ledger(plan)
         self._arrivals[ticket] = arrival
@@ -114,7 +115,7 @@ class Service:
         now_s = self.machine.now_s
         ticket.expires_s = expires_s
         deadline_s = expires_s - min(self._way_back.bound_s(now_s), max(0.0, (expires_s - now_s) / 2))
-        ticket.deadline_s, ticket.due_s = deadline_s, min(deadline_s, ticket.due_s)
+        ticket.deadline_s, ticket.due_s = deadline_s, min(deadline_s, now_s + self._rules.objective_s)
         self.machine.at(deadline_s, partial(self._strike, ticket, last=False))
         self.machine.at(expires_s, partial(self._strike, ticket, last=True))
 

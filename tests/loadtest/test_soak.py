@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import random
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from fake_service import listening, well
 
 from loadtest.errors import LoadTestError
+from loadtest.generator import Run, Sample, open_session, paced_loop
 from loadtest.idle import idle_connections
-from loadtest.soak import Step, look, summary
+from loadtest.images import Picture
+from loadtest.soak import BUDGETS, Mixed, Step, kind, look, summary
 from loadtest.soak_plot import draw
 
 
@@ -75,3 +81,33 @@ def test_the_figure_shows_a_run(tmp_path: Path) -> None:
     }
     draw(told, tmp_path / "soak.png")
     assert (tmp_path / "soak.png").read_bytes()[:4] == b"\x89PNG"
+
+
+async def test_another_answer_than_is_known_to_be_right_is_wrong() -> None:
+    picture = Picture(b"image")
+    known = {kind(headers): {"1": [1, 1000]} for headers in BUDGETS}  # as fake_service's well() answers
+    doubtful = known | {kind(BUDGETS[1]): {"1": [0, 1000]}, kind(BUDGETS[2]): {"2": [1, 1000]}}
+    for answers, wrong in ((known, 0), (doubtful, 2)):
+        run, table = Run(), {hashlib.sha256(picture.content).hexdigest(): answers}
+        async with listening(well) as url, open_session(url, 1) as session:
+            sender = Mixed(session, [picture], table)
+            for _ in BUDGETS:
+                await sender.send(run, time.perf_counter())
+        assert [sample.status for sample in run.samples].count("wrong") == wrong
+        assert sum(sample.status == "200" for sample in run.samples) == len(BUDGETS) - wrong
+
+
+async def test_users_wait_for_their_answers_and_keep_their_rate() -> None:
+    at_once, most = 0, 0
+
+    class Slow:
+        async def send(self, run: Run, due_s: float) -> None:
+            nonlocal at_once, most
+            at_once, most = at_once + 1, max(most, at_once + 1)
+            await asyncio.sleep(0.005)
+            at_once -= 1
+            run.samples.append(Sample(due_s))
+
+    run = await paced_loop(Slow(), 3, 200, 0.5, random.Random(0))
+    assert 50 < len(run.samples) < 150 and most <= 3
+    assert all(run.end_s - 0.6 < sample.due_s < run.end_s for sample in run.samples)

@@ -16,6 +16,7 @@ from engines import BlockedExecutor, FailingExecutor, SlowExecutor, alone, class
 from model_store import ledger
 from model_store.nets.staged import Span
 from model_store.policy import Plan
+from service.engine import loaded
 from service.engine.admission import NoPermit
 from service.engine.cuda_device import EagerDevice
 from service.engine.cuda_executor import CudaExecutor
@@ -198,6 +199,32 @@ async def test_clients_that_leave_while_queued_cost_nothing(small_store: SmallSt
     assert blocked.images == 2
 
 
+async def test_cheap_requests_overtake_a_crowd_of_dear_ones_but_not_old_ones(small_store: SmallStore) -> None:
+    blocked = BlockedExecutor(small_store)
+    model = LoadedModel(small_store.artifact.manifest, blocked)
+    dear, cheap = (model.plan(None, limit, True) for limit in (1e12, model.plan(None, None, True).costs[0]))
+    order: list[str] = []
+    async with running(max_batch=1) as engine:
+        images = random_images(5)
+
+        async def ask(name: str, image: np.ndarray, plan: Plan) -> None:
+            await classify(engine, model, [image], plan)
+            order.append(name)
+
+        tasks = [asyncio.create_task(ask("first", images[0], dear))]
+        while not blocked.images:
+            await asyncio.sleep(0.001)
+        tasks.append(asyncio.create_task(ask("old", images[1], dear)))
+        await asyncio.sleep(loaded.HEAD_START + 0.1)  # of an objective of one second
+        tasks += [asyncio.create_task(ask("dear", image, dear)) for image in images[2:4]]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(ask("cheap", images[4], cheap)))
+        await asyncio.sleep(0)
+        blocked.gate.set()
+        await asyncio.gather(*tasks)
+    assert order == ["first", "old", "cheap", "dear", "dear"]
+
+
 async def test_urgent_requests_overtake_those_that_can_wait(small_store: SmallStore) -> None:
     blocked = BlockedExecutor(small_store)
     model = LoadedModel(small_store.artifact.manifest, blocked)
@@ -216,7 +243,7 @@ async def test_urgent_requests_overtake_those_that_can_wait(small_store: SmallSt
         now_s = time.monotonic()
         tasks.append(asyncio.create_task(ask("relaxed", images[1], None)))
         tasks.append(asyncio.create_task(ask("late", images[2], now_s + 20)))
-        tasks.append(asyncio.create_task(ask("urgent", images[3], now_s + 0.9)))
+        tasks.append(asyncio.create_task(ask("urgent", images[3], now_s + 0.5)))
         await asyncio.sleep(0)
         blocked.gate.set()
         await asyncio.gather(*tasks)
