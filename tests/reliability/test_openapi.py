@@ -27,7 +27,7 @@ from model_store.store import Store
 SERVED, STORED = "cifar10-fusion", "cifar10-shufflenet"
 """As the document's examples name them, so that these are answered with 200."""
 
-ADMIN_KEY, CLIENT_KEY = "administrator", "client"
+ADMINISTRATOR, CLIENT = "administrator", "client"
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP"}
 
@@ -100,7 +100,7 @@ def _mutated(content: bytes, at: int, bits: bytes) -> bytes:
 
 @contextmanager
 def served(store: Path, settings: Mapping[str, str]) -> Iterator[Server]:
-    digest = hashlib.sha256(ADMIN_KEY.encode()).hexdigest()
+    digest = hashlib.sha256(ADMINISTRATOR.encode()).hexdigest()
     known = {"MODEL_STORE": str(store), "MODELS": json.dumps([SERVED]), "EXECUTOR": "torch"}
     with serving({**known, "ADMIN_KEY_SHA256": digest, **settings}) as server:
         yield server
@@ -123,7 +123,7 @@ def configured(examples: int, phases: tuple[str, ...], api_key: str | None = Non
     stored = {"include-path-regex": "/(un)?load$", "parameters": {"path.name": {"dictionary": "stored"}}}
     return SchemathesisConfig.from_dict(
         {
-            "headers": {"X-Admin-Key": ADMIN_KEY} | ({} if api_key is None else {"X-API-Key": api_key}),
+            "headers": {"X-Admin-Key": ADMINISTRATOR} | ({} if api_key is None else {"X-API-Key": api_key}),
             "generation": {"max-examples": examples, "deterministic": True, "no-shrink": True},
             "dictionaries": {
                 name: {"values": values} for name, values in (often | {"stored": [STORED]}).items()
@@ -202,10 +202,10 @@ def test_so_are_thousands_of_cases_with_every_corner(store: Path, figure: Figure
 @pytest.mark.usefixtures("pictures")
 def test_so_they_are_where_keys_are_configured(store: Path, tmp_path: Path, figure: Figure) -> None:
     file = tmp_path / "keys.json"
-    digest = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
+    digest = hashlib.sha256(CLIENT.encode()).hexdigest()
     file.write_text(json.dumps({"keys": [{"name": "client", "sha256": digest}]}))
     with served(store, {"KEYS_FILE": str(file)}) as server:
-        known = ask(server, configured(6, EVERYTHING, CLIENT_KEY))
+        known = ask(server, configured(6, EVERYTHING, CLIENT))
         stranger = ask(server, configured(3, QUICK))
     figure(14, f"with an API key: {known}")
     figure(14, f"without the API key that is wanted: {stranger}")
