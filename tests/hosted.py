@@ -108,6 +108,6 @@ def hosted(store: Path, **more: Any) -> Iterator[Hosted]:
             with httpx.Client(base_url=url, timeout=60) as client:
                 yield Hosted(url, app.state.service, client)
         finally:
-            server.drain()
+            server.end()
             thread.join(60)
             assert not thread.is_alive()
