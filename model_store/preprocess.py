@@ -164,6 +164,8 @@ def decode(data: bytes, spec: InputSpec, limits: ImageLimits) -> NDArray[np.uint
     """
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"image of {len(data)} bytes; at most {limits.max_bytes} are accepted")
+    if not data:
+        raise UnsupportedImage("the image is empty; send the bytes of a JPEG, PNG, WebP, GIF or BMP")
     container = sniff(data)
     if container is None:
         raise UnsupportedImage("image is not JPEG, PNG, WebP, GIF or BMP by its first bytes")

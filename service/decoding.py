@@ -38,8 +38,6 @@ class Decoder:
 
     async def decoded(self, data: bytes, spec: InputSpec) -> NDArray[np.uint8] | ServiceError:
         """An image file as pixels, uint8 (3, H, W), or why it has none."""
-        if not data:
-            return UnsupportedMediaType("the image is empty; send the bytes of a JPEG, PNG, WebP, GIF or BMP")
         started_s = time.perf_counter()
         try:
             if len(data) <= self._inline_bytes:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +34,19 @@ class Server:
     client: httpx.Client
     url: str
     log: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    reading: Thread | None = None
 
     def event(self, patience_s: float = 60) -> dict[str, Any]:
         """The next line of its log."""
         line: dict[str, Any] = json.loads(self.log.get(timeout=patience_s))
         return line
+
+    def rest_of_log(self) -> list[str]:
+        """The lines that nobody has read yet, once it has ended: all that it said until then."""
+        self.process.wait()
+        if self.reading is not None:
+            self.reading.join()
+        return [self.log.get().rstrip("\n") for _ in range(self.log.qsize())]
 
     def metrics(self) -> dict[str, float]:
         """All samples of /metrics by their full name with labels."""
@@ -64,15 +72,15 @@ def start(settings: Mapping[str, str]) -> subprocess.Popen[str]:
 @contextmanager
 def serving(settings: Mapping[str, str], wait: bool = True) -> Iterator[Server]:
     """A server until the end of the block; ready, unless ``wait`` is false."""
-    process, reading = start(settings), None
+    process, server = start(settings), None
     assert process.stderr is not None
     try:
         line = json.loads(process.stderr.readline())
         with httpx.Client(base_url=line["url"], timeout=60) as client:
             server = Server(process, client, line["url"])
             # A server whose log nobody reads stands still once the pipe is full.
-            reading = Thread(target=lambda: [server.log.put(line) for line in process.stderr or ()])
-            reading.start()
+            server.reading = Thread(target=_keep_log, args=(process.stderr, server.log))
+            server.reading.start()
             deadline_s = time.monotonic() + START_S
             while wait and client.get("/readyz").status_code != 200:
                 assert process.poll() is None and time.monotonic() < deadline_s, "the server never got ready"
@@ -82,6 +90,11 @@ def serving(settings: Mapping[str, str], wait: bool = True) -> Iterator[Server]:
         if process.poll() is None:
             process.kill()
         process.wait()
-        if reading is not None:
-            reading.join()
+        if server is not None and server.reading is not None:
+            server.reading.join()
         process.stderr.close()
+
+
+def _keep_log(lines: Iterable[str], log: SimpleQueue[str]) -> None:
+    for line in lines:
+        log.put(line)

@@ -171,6 +171,7 @@ class Stage:
         finally:
             self.device.open()
             await self.engine.stop()
+            await _everything_ready()
         due_s = [each.deadline_s for each in self.requests if each.deadline_s is not None and not each.ends]
         while self.clock.now_s < max(due_s, default=0.0):
             await self._do(Pass(LONGEST_S))

@@ -114,9 +114,9 @@ def _part_left_out(dice: random.Random, data: bytes, _: bytes) -> bytes:
 def _part_repeated(dice: random.Random, data: bytes, _: bytes) -> bytes:
     parts = split(data)
     chosen = dice.randrange(max(1, len(parts)))
-    return b"".join(
-        parts[:chosen] + parts[chosen : chosen + 1] * dice.choice((2, 2, 9, 300)) + parts[chosen + 1 :]
-    )
+    part = b"".join(parts[chosen : chosen + 1])
+    times = min(dice.choice((2, 2, 9, 300)), 2 + MAX_BYTES // max(1, len(part)))
+    return b"".join([*parts[:chosen], part * times, *parts[chosen + 1 :]])
 
 
 def _parts_swapped(dice: random.Random, data: bytes, _: bytes) -> bytes:

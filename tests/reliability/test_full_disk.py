@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import time
@@ -163,12 +162,11 @@ def test_a_disk_that_fills_up_under_a_server_disturbs_nobody(
 def _front_dies(server: Server, temporary: Disk) -> None:
     """The other front serves on; there is a new one once there is room for what it counts."""
     pid = server.process.pid
-    assert server.process.stderr is not None
     first = workers(pid)[0]
     os.kill(first, signal.SIGKILL)
     died = 0
     while died < 3:  # it, the one that begins at once in its place, and the next one
-        line = json.loads(server.process.stderr.readline())
+        line = server.event()
         if line["event"] == "worker_died":
             died += 1
             assert died == 1 or line["failure"].endswith("No space left on device")

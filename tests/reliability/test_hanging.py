@@ -145,8 +145,7 @@ def test_a_device_that_hangs_for_good_ends_its_process_and_a_supervisor_starts_a
         shown = f"hangs for good, {processes} HTTP: {told_in(told)}, then "
         if processes == 1:
             code = server.process.wait(30)
-            assert server.process.stderr is not None
-            lines = server.process.stderr.read().splitlines()
+            lines = server.rest_of_log()
             figure(11, f"{shown}exit code {code}: {lines[-1]!r}")
             assert code == 1 and lines[-1].startswith("exitramp: the device has not answered for ")
             assert any('"event":"launch_hung"' in line for line in lines)

@@ -131,6 +131,5 @@ def test_no_request_fails_whatever_becomes_of_redis(
 def _log(server: Server) -> list[dict[str, object]]:
     """What was said about Redis."""
     server.stop()
-    assert server.process.stderr is not None
-    lines = [json.loads(line) for line in server.process.stderr]
+    lines = [json.loads(line) for line in server.rest_of_log()]
     return [line for line in lines if str(line["event"]).startswith("quota_store")]
