@@ -112,7 +112,14 @@ class Comparison:
                 self.wrong.append(f"{came.request_id}: {prediction}, alone {alone}")
 
 
-@pytest.mark.parametrize(("http_workers", "requests"), [(1, 2000), (2, 600)])
+@pytest.mark.parametrize(
+    ("http_workers", "requests"),
+    [
+        (1, 600),
+        pytest.param(1, 2000, marks=pytest.mark.soak),
+        pytest.param(2, 600, marks=pytest.mark.soak),
+    ],
+)
 def test_concurrent_answers_are_those_of_each_image_alone(
     offline: Offline, figure: Figure, http_workers: int, requests: int
 ) -> None:

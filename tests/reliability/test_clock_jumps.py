@@ -103,6 +103,7 @@ def await_clock(server: Server, hours: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.soak
 def test_a_wall_clock_that_steps_by_hours_disturbs_nobody(
     small_store: SmallStore,
     tmp_path: Path,

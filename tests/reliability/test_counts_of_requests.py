@@ -123,7 +123,7 @@ def scrape(server: Server) -> Page:
     return parse_page(server.client.get("/metrics").text)
 
 
-@pytest.mark.parametrize("http_workers", [1, 2])
+@pytest.mark.parametrize("http_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_every_count_is_the_clients(figure: Figure, tmp_path: Path, requests: int, http_workers: int) -> None:
     files = encoded_images()

@@ -135,7 +135,7 @@ def large_image() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_disk_that_fills_up_under_a_server_disturbs_nobody(
     processes: int, tmp_path: Path, temporary: Disk, png: Callable[[int], bytes]
 ) -> None:

@@ -21,7 +21,11 @@ REQUESTS, IMAGES = 6, 64
 PATIENCE_S = 30.0
 
 
-@pytest.fixture(scope="module", params=["1", "2"], ids=["one process", "two HTTP processes"])
+@pytest.fixture(
+    scope="module",
+    params=["1", pytest.param("2", marks=pytest.mark.soak)],
+    ids=["one process", "two HTTP processes"],
+)
 def server(request: pytest.FixtureRequest, small_store: SmallStore) -> Iterator[Server]:
     # A batch of one image a launch, in eager torch: 64 images keep the device busy for long.
     settings = {"MODEL_STORE": str(small_store.root), "MODELS": '["small"]', "EXECUTOR": "torch"}

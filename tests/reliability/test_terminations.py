@@ -156,7 +156,6 @@ def settings(store: SmallStore, workers: int) -> dict[str, str]:
     ("workers", "count"),
     [
         (1, 3),
-        (2, 2),
         pytest.param(1, 20, marks=pytest.mark.soak),
         pytest.param(2, 6, marks=pytest.mark.soak),
     ],
@@ -171,7 +170,7 @@ def test_no_request_that_was_sent_is_lost_to_sigterm(
     judge(rounds, figure, f"{workers} HTTP process{'es' * (workers > 1)}")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_signals_in_a_row_are_one_signal(
     small_store: SmallStore, png: Callable[[int], bytes], workers: int
 ) -> None:
@@ -188,7 +187,7 @@ def test_signals_in_a_row_are_one_signal(
         assert server.process.wait(PATIENCE_S) == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_server_that_is_still_starting_ends_as_well(workers: int) -> None:
     """The model that is being loaded just then is loaded to its end: hence the usual grace."""
     grace_s = Settings().shutdown_grace_s
@@ -200,7 +199,7 @@ def test_a_server_that_is_still_starting_ends_as_well(workers: int) -> None:
             assert time.monotonic() - signal_s <= grace_s + 1, wait_s
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_second_interrupt_waits_for_nobody(small_store: SmallStore, workers: int) -> None:
     with serving(settings(small_store, workers)) as server:
         address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
