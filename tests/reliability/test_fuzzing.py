@@ -26,11 +26,8 @@ def fuzz(seconds: int, folder: Path) -> tuple[int, int, int, str]:
     return done.returncode, int((executed or [0])[-1]), int((edges or [0])[-1]), said[-3000:]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "least"),
-    [(10, 300), pytest.param(180, 10_000, marks=pytest.mark.soak)],
-    ids=["10 s", "180 s"],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("seconds", "least"), [(10, 300), (180, 10_000)], ids=["10 s", "180 s"])
 def test_fuzzing_finds_no_bytes_that_break_decoding(
     seconds: int, least: int, tmp_path: Path, figure: Figure
 ) -> None:
