@@ -61,6 +61,7 @@ def test_a_mutated_file_raises_nothing_but_image_errors(container: str) -> None:
 
 TOLD = re.compile(
     "image (is not JPEG, PNG, WebP, GIF or BMP by its first bytes|of [-x0-9]+ (bytes|pixels); [a-z 0-9:]+)"
+    "|the image is empty; send the bytes of a JPEG, PNG, WebP, GIF or BMP"
     "|(JPEG|PNG|WEBP|WebP|GIF|BMP|run-length BMP) (of|that is|without) [-A-Za-z0-9 ;]+"
 )
 """Details are sentences of ours about sizes and formats: no path, no quotes, no text of an exception."""
