@@ -47,8 +47,11 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_low_budgets_overtake_a_flood_at_full_depth(images: list[Path], figure: Figure) -> None:
-    """The table asks for a p99 of at most three times the idle one; on two cores it is five to seven.
+@pytest.mark.parametrize("most", [None, pytest.param(3.0, marks=pytest.mark.soak)], ids=["order", "3 x idle"])
+def test_low_budgets_overtake_a_flood_at_full_depth(
+    images: list[Path], figure: Figure, most: float | None
+) -> None:
+    """Asked is a p99 of three times the idle one (``3 x idle``); on two cores it is five to eight.
 
     Who comes while a launch of 16 images at full depth runs waits for its end, 22 ms, and may miss the next
     one, because the event loop has 16 answers to write and as many requests to read before it sees him.
@@ -81,3 +84,4 @@ def test_low_budgets_overtake_a_flood_at_full_depth(images: list[Path], figure: 
     # In the order of arrival the median was 0.7 to 0.9 of what the flood itself waits.
     assert beside["p50"] <= 0.55 * wait_ms
     assert beside["p99"] <= 1.3 * wait_ms
+    assert most is None or beside["p99"] <= most * idle["p99"]

@@ -102,4 +102,4 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
     assert told["degraded"] > 0.9 and told["mean_flops"] < 1.1 * floor, "nobody is refused before the floor"
     assert count > 0.7 * capacity * run.seconds, "to refuse is no reason to answer less"
     assert not DATA.is_dir() or abs(right - promised) < 4 * error
-    assert answered_ms < 1000 * OBJECTIVE_S
+    assert told["latency_ms"]["p99"] <= 1000 * OBJECTIVE_S
