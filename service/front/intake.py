@@ -80,12 +80,14 @@ class Intake(asyncio.Protocol):
                     left.set_result(None)
                 continue
             self._taken += kind != Kind.ASK
-            task = asyncio.get_running_loop().create_task(self._reply(kind, number, unpack_wanted(payload)))
+            loop = asyncio.get_running_loop()
+            # Not only when the task runs: the cancellation may be in the same bytes.
+            left = self._leaving[number] = loop.create_future()
+            task = loop.create_task(self._reply(kind, number, unpack_wanted(payload), left))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _reply(self, kind: int, number: int, wanted: Wanted) -> None:
-        self._leaving[number] = left = asyncio.get_running_loop().create_future()
+    async def _reply(self, kind: int, number: int, wanted: Wanted, left: asyncio.Future[None]) -> None:
         try:
             message = await self._answer(kind, number, wanted, left)
         except _DecodeFirst as answer:
@@ -107,6 +109,8 @@ class Intake(asyncio.Protocol):
         )
 
         async def images(spec: InputSpec) -> Decoded:
+            if left.done():
+                raise ClientLeft
             if kind == Kind.FAILED:
                 raise unpack_error(wanted.failure)
             known = self._specs.get(wanted.spec)

@@ -3,118 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable
 
 import pytest
 from conftest import SmallStore
-from engines import BlockedExecutor
-from starlette.requests import Request
-from starlette.types import Message
+from linked import SLOTS, blocked, held, linked, settled
 
 from model_store.preprocess import InputSpec
-from service.engine.loaded import LoadedModel
 from service.errors import NotReady, Overloaded, ServiceError, UndecodableImage, UnknownModel
 from service.failures import ClientLeft
-from service.front.classify import Classifying
-from service.front.intake import Intake
-from service.front.link import Link, Told
-from service.front.memory import SharedImages, create_memory
-from service.observe import REQUEST_ID
-from service.registry import Registry
-from service.settings import Settings
-from service.state import Service
+from service.front.link import Told
+from service.front.wire import Kind, Wanted
+from service.headers import Budget
 
-SLOTS = 4
-
-
-@dataclass
-class Front:
-    """A link, and what answers requests over it."""
-
-    service: Service
-    link: Link
-    intake: Intake
-    leaving: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def ask(self, body: bytes, **headers: str) -> Any:
-        """The answer to one request, of a client that leaves when it is told to."""
-        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": raw, REQUEST_ID: "id"}
-        told = False
-
-        async def receive() -> Message:
-            nonlocal told
-            if told:
-                await self.leaving.wait()
-                return {"type": "http.disconnect"}
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        answer = await Classifying(self.service.decoder, lambda: self.link)(Request(scope, receive))
-        return json.loads(bytes(answer.body))
-
-
-@asynccontextmanager
-async def linked(store: SmallStore, **more: Any) -> AsyncIterator[Front]:
-    settings = Settings(
-        model_store=store.root, models=("small",), executor="torch", recheck_share=0, brownout=False, **more
-    )
-    service = Service(settings)
-    await service.load()
-    descriptor = create_memory(SLOTS)
-    link = Link(SharedImages(descriptor, writable=True))
-    intake = Intake(service, SharedImages(descriptor, writable=False))
-    service.arriving = lambda: intake.arriving
-    os.close(descriptor)
-    loop = asyncio.get_running_loop()
-    ends = socket.socketpair(socket.AF_UNIX)
-    transports = [
-        (await loop.create_unix_connection(lambda protocol=protocol: protocol, sock=end))[0]  # type: ignore[misc]
-        for protocol, end in zip((link, intake), ends, strict=True)
-    ]
-    try:
-        yield Front(service, link, intake)
-    finally:
-        for transport in transports:
-            transport.close()
-        await asyncio.sleep(0)
-        await service.close()
-
-
-async def settled(front: Front) -> None:
-    """Wait until nothing is on its way."""
-    for _ in range(1000):
-        if not front.link._pending and not front.intake._tasks:
-            break
-        await asyncio.sleep(0.002)
-    assert front.service.loaded()[1].admission.in_flight == 0
-    assert front.intake.arriving == 0
-
-
-def blocked(front: Front, store: SmallStore) -> BlockedExecutor:
-    """Have the device hold every launch."""
-    executor = BlockedExecutor(store)
-    model = LoadedModel(store.artifact.manifest, executor)
-    front.service.lifecycle.registry = Registry({model.key: model}, "small")
-    return executor
-
-
-async def held(
-    front: Front, store: SmallStore, image: bytes, requests: int
-) -> tuple[BlockedExecutor, list[asyncio.Future[Any]]]:
-    """So many requests that are in the engine, on a device that holds them."""
-    await front.ask(image)
-    executor = blocked(front, store)
-    asking = [asyncio.ensure_future(front.ask(image)) for _ in range(requests)]
-    while front.service.loaded()[1].admission.in_flight < requests:
-        await asyncio.sleep(0.001)
-    return executor, asking
+NOTHING = Budget(None, None, None)
 
 
 async def test_an_image_is_asked_about_once_and_then_sent_at_once(
@@ -177,6 +80,24 @@ async def test_who_leaves_is_given_up_and_its_place_is_free_again(
             await asking
         executor.gate.set()
         await settled(front)
+
+
+async def test_for_who_has_left_before_the_engine_looks_nothing_is_computed(
+    small_store: SmallStore, png: Callable[[int], bytes]
+) -> None:
+    async with linked(small_store) as front:
+        await front.ask(png(1))
+        executor, told = blocked(front, small_store), front.link.specs[""]
+        for _ in range(SLOTS):
+            slot = front.link.take_slot()
+            wanted = Wanted(
+                time.monotonic(), Budget(None, None, None), request_id="id", slot=slot, spec=told.text
+            )
+            number, future = front.link.send(Kind.IMAGE, wanted, slot)
+            front.link.cancel(number)
+            assert await future is None
+        await settled(front)
+        assert executor.images == 0
 
 
 async def test_a_front_that_dies_leaves_nothing_behind_in_the_engine(
