@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match, Mount
 from starlette.types import Lifespan
 
@@ -23,6 +22,7 @@ from service.errors import (
     NotFound,
 )
 from service.failures import answer_error, expected_failures
+from service.hosts import EVERY, TrustedHosts
 from service.limits import BodyLimit
 from service.metrics import Metrics
 from service.metrics_port import MetricsApart
@@ -86,8 +86,8 @@ def create_app(
     }
     # What is added last comes first.
     app.add_middleware(Direct, endpoints=endpoints, failures=failures)
-    if "*" not in settings.trusted_hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts))
+    if EVERY not in settings.trusted_hosts:
+        app.add_middleware(TrustedHosts, hosts=settings.trusted_hosts)
     if settings.metrics_port is not None:
         app.add_middleware(MetricsApart, port=settings.metrics_port)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)

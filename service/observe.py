@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import InternalError
 from service.headers import valid_request_id
 from service.metrics import RequestMetrics
-from service.problems import problem
+from service.problems import NO_GUESSING, problem
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
@@ -27,9 +27,6 @@ REQUEST_ID = "exitramp.request_id"
 
 TRACE = "exitramp.trace"
 """Key in the ASGI scope: the request's ``RequestTrace``, if it is traced."""
-
-NO_GUESSING = (b"x-content-type-options", b"nosniff")
-"""Of every answer: a browser is to take none for something else, as some repeat what was sent."""
 
 NO_ANSWER = "499"
 """Status of a request whose client left before its answer began."""

@@ -18,6 +18,9 @@ V2: Final = "/v2"
 MEDIA_TYPE: Final = "application/problem+json"
 """Content type of every error, RFC 9457 section 6.1."""
 
+NO_GUESSING: Final = (b"x-content-type-options", b"nosniff")
+"""Header of every answer: a browser is to take none for something else, as some repeat what was sent."""
+
 
 def problem_members(error: ServiceError, request_id: str | None = None) -> dict[str, str | int]:
     """The members of a problem document, see ``problem``."""

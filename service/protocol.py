@@ -32,7 +32,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import HeadersTooLarge, InvalidRequest, RequestTimeout, ServiceError
 from service.framing import flaw
-from service.problems import problem
+from service.problems import NO_GUESSING, problem
 
 logger = logging.getLogger(__name__)
 
@@ -232,8 +232,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if answered:
             path = self.scope["path"] if self._phase is Phase.BODY else ""  # before, it may be half of one
             response = problem(error, path=path)
-            close = (b"connection", b"close")
-            headers = (*self.server_state.default_headers, *response.raw_headers, close)
+            headers = (*response.raw_headers, NO_GUESSING, (b"connection", b"close"))
             lines = [b"%s: %s\r\n" % header for header in headers]
             self.transport.write(b"".join((STATUS_LINE[error.status], *lines, b"\r\n", response.body)))
         if self.cycle is not None:

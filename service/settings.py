@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, RedisDsn, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +19,9 @@ def environment(**more: str) -> dict[str, str]:
 
 CACHE = Path("~/.cache/exitramp")
 """Folder of what is made once and found again."""
+
+HOST = r"^(\*|(\*\.)?[^*/:@\s]+|\[[0-9a-fA-F:.]+\])$"
+"""A name or address without a port, all names below one, or all."""
 
 
 class Settings(BaseSettings):
@@ -169,8 +172,10 @@ class Settings(BaseSettings):
         description="Share of requests that are traced, without a W3C trace context of their own. "
         "Lowering it saves processor time and loses examples of what is rare.",
     )
-    trusted_hosts: tuple[str, ...] = Field(
-        ("*",), description="Host headers that are answered; others get 400. * answers all."
+    trusted_hosts: tuple[Annotated[str, Field(pattern=HOST)], ...] = Field(
+        ("*",),
+        description="Host headers that are answered; others get 400. * answers all, *.example.com what is "
+        "below it.",
     )
     docs: bool = Field(
         True,

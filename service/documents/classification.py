@@ -9,7 +9,7 @@ from fastapi import Response
 from service.documents import examples
 from service.documents.bodies import BINARY, EVENT, SPENT, images, json_body, media, success
 from service.documents.errors import CLASSIFYING, failures
-from service.documents.headers import BUDGETS, CLIENT, JSON_BYTES, MODEL, STRICT_ID, told
+from service.documents.headers import BUDGETS, CLIENT, JSON_BYTES, MODEL, SAME_MODEL, STRICT_ID, told
 from service.errors import NotExplainable
 from service.limits import MAX_IMAGES
 from service.schemas import ClassifyBody
@@ -74,7 +74,7 @@ INFER: Final[dict[str, Any]] = {
         **failures(*CLASSIFYING, protocol=True),
     },
     "openapi_extra": {
-        "parameters": [*BUDGETS, JSON_BYTES, STRICT_ID],
+        "parameters": [*BUDGETS, SAME_MODEL, JSON_BYTES, STRICT_ID],
         "requestBody": json_body("InferBody", examples.INFER),
         "security": CLIENT,
     },

@@ -53,6 +53,14 @@ MODEL: Final = _asked(
     pattern="^[!-~]+$",
 )
 
+SAME_MODEL: Final = _asked(
+    "X-Model",
+    "Not needed: the address names the model. With a version in the address `name@version`, else what stands "
+    "there; anything else is an error.",
+    "cifar10",
+    pattern="^[!-~]+$",
+)
+
 JSON_BYTES: Final = _asked(
     "Inference-Header-Content-Length",
     "How many bytes of the body are JSON, where binary tensors follow it. With 0 the body is one image file.",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +18,7 @@ from service.failures import expected_failures
 from service.front.classify import Classifying
 from service.front.link import RESTART_S, Link
 from service.front.proxy import EngineGone, Proxy
+from service.hosts import EVERY, TrustedHosts
 from service.limits import BodyLimit
 from service.metrics import RequestMetrics
 from service.observe import Observed
@@ -83,8 +83,8 @@ class Front:
 
     def _observed(self, app: ASGIApp, metrics: RequestMetrics) -> ASGIApp:
         """``app`` within what surrounds the engine's application, too."""
-        if "*" not in self._settings.trusted_hosts:
-            app = TrustedHostMiddleware(app, allowed_hosts=list(self._settings.trusted_hosts))
+        if EVERY not in self._settings.trusted_hosts:
+            app = TrustedHosts(app, self._settings.trusted_hosts)
         return Observed(BodyLimit(app, self._settings.max_body_bytes), metrics, CLASSIFYING)
 
     def _engine(self) -> Link:

@@ -235,6 +235,8 @@ async def test_a_host_that_is_not_trusted_is_answered_by_no_route(method: str, p
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://evil.example"
     ) as client:
-        assert (await client.request(method, path)).status_code == 400
+        refused = await client.request(method, path)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+        assert "evil.example" in refused.text and refused.headers["x-request-id"]
         there = await client.request(method, path, headers={"Host": "good.example"})
         assert there.status_code == 503, "nothing is loaded"

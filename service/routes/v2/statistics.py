@@ -8,6 +8,7 @@ exit: it is in one launch for each span of its way, so that launches times their
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fastapi import APIRouter, Request
 
@@ -22,24 +23,21 @@ from service.routes.v2.models import pinned
 from service.routes.v2.schemas import ComputedParts, Duration, ModelStatistics, Statistics
 from service.state import service_of
 
-router = APIRouter(
-    prefix="/v2",
-    tags=["open inference protocol"],
-    responses={
-        200: success("Counts and times.", examples.STATISTICS),
-        **failures(UnknownModel, *UNTIL_LOADED, protocol=True),
-    },
-)
+_COUNTS: dict[int | str, dict[str, Any]] = {200: success("Counts and times.", examples.STATISTICS)}
+
+_OF_A_MODEL: dict[str, Any] = {"responses": _COUNTS | failures(UnknownModel, *UNTIL_LOADED, protocol=True)}
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 
-@router.get("/models/stats")
+@router.get("/models/stats", responses=_COUNTS | failures(*UNTIL_LOADED, protocol=True))
 async def all_statistics(request: Request) -> Statistics:
     """Count inferences and time their parts, of all loaded models."""
     registry, _ = service_of(request).loaded()
     return _statistics(registry.models.values())
 
 
-@router.get("/models/{name}/stats")
+@router.get("/models/{name}/stats", **_OF_A_MODEL)
 async def statistics(request: Request, name: ModelName) -> Statistics:
     """Count inferences and time their parts, of a model or of the models of a task."""
     registry, _ = service_of(request).loaded()
@@ -47,7 +45,7 @@ async def statistics(request: Request, name: ModelName) -> Statistics:
     return _statistics(versions or registry.find(name))
 
 
-@router.get("/models/{name}/versions/{version}/stats")
+@router.get("/models/{name}/versions/{version}/stats", **_OF_A_MODEL)
 async def version_statistics(request: Request, name: ModelName, version: Version) -> Statistics:
     """Count inferences and time their parts, of one version of a model."""
     return await statistics(request, pinned(name, version))
