@@ -16,6 +16,14 @@ class ClientLeft(Exception):
     """The client closed the connection before its answer was ready."""
 
 
+def forget_frames(error: Exception) -> None:
+    """Let go of what ``error`` came through: frames that hold it in turn, and so the request and its body.
+
+    Only the garbage collector would find such a circle, and may not look for minutes.
+    """
+    error.__traceback__ = None
+
+
 def answer_error(request: Request, error: ServiceError) -> Response:
     """``error`` as an answer to ``request``: problem+json, below /v2 the protocol's own errors."""
     return problem(error, request.scope.get(REQUEST_ID), request.scope["path"])
@@ -29,6 +37,7 @@ def expected_failures(metrics: RequestMetrics) -> dict[type[Exception], Failed]:
         probed = request.method == "GET" and error.status == 503  # probes are no rejected requests
         if error.status in (401, 429, 503) and not probed:
             metrics.rejected.labels(error.code).inc()
+        forget_frames(error)
         return answer_error(request, error)
 
     async def on_client_left(request: Request, _: Exception) -> Response:

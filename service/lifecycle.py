@@ -16,9 +16,10 @@ from model_store.store import Store, StoreError
 from service.engine.loaded import LoadedModel
 from service.engine.shadow import Shadow
 from service.errors import InvalidRequest, UnknownModel
+from service.heap import trim_heap
 from service.loading import load_model, prepare, prepare_meanwhile
 from service.metrics import DEVICE_FAILURES, Metrics
-from service.process import settle_memory, trim_memory
+from service.process import settle_memory
 from service.registry import Registry
 from service.settings import Settings
 from service.slots import Listed, Slot, plan_all, with_slot
@@ -207,7 +208,7 @@ class Lifecycle:
     async def _prepare_all(self) -> None:
         while self._unprepared:
             gone = await self._prepared_in_vain(self._unprepared.popleft())
-            await asyncio.to_thread(settle_memory if gone else trim_memory)
+            await asyncio.to_thread(settle_memory if gone else trim_heap)
 
     async def _prepared_in_vain(self, model: LoadedModel) -> bool:
         """Prepare ``model``; whether it is gone by then."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import sys
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 import torch
 
+from service.heap import keep_heap_small, trim_heap
 from service.logs import configure_logs
 
 SWITCH_S = 0.0001
@@ -19,12 +19,13 @@ capacity than with 1 ms (2-core Xeon at 2.3 GHz, ``h2load`` at 1,700 requests/s,
 
 
 def prepare_process(log_level: str) -> None:
-    """Set up logs and threads.
+    """Set up logs, memory and threads.
 
     Args:
         log_level: Least severe event that is logged.
     """
     configure_logs(log_level)
+    keep_heap_small()
     prepare_threads()
 
 
@@ -52,11 +53,4 @@ def settle_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    trim_memory()
-
-
-def trim_memory() -> None:
-    """Have the C library give back what is free: it keeps it unless it is told."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim_heap()

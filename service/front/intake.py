@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from model_store.preprocess import InputSpec
 from service.engine.loaded import LoadedModel
 from service.errors import InternalError, ServiceError
-from service.failures import ClientLeft
+from service.failures import ClientLeft, forget_frames
 from service.front.memory import SharedImages
 from service.front.sending import Sending
 from service.front.wire import (
@@ -93,6 +93,7 @@ class Intake(asyncio.Protocol):
         except _DecodeFirst as answer:
             message = packed(Kind.DECODE, number, *answer.args)
         except ServiceError as error:
+            forget_frames(error)
             message = packed(Kind.REFUSAL, number, pack_error(error))
         except ClientLeft:
             message = packed(Kind.GONE, number)

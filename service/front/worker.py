@@ -21,6 +21,7 @@ from service.front.control import Said
 from service.front.counts import CannotWrite, take_room
 from service.front.link import Link
 from service.front.memory import SharedImages
+from service.heap import keep_heap_small
 from service.http_server import configure
 from service.logs import configure_logs
 from service.metrics import RequestMetrics
@@ -40,6 +41,7 @@ class Worker:
         """
         self._control, settings, folder, self._engine_up = beginning
         configure_logs(settings.log_level)
+        keep_heap_small()
         take_room(folder)
         metrics = RequestMetrics()
         self._decoder = Decoder(settings, metrics.decode_seconds)

@@ -105,14 +105,17 @@ class Told:
 
     Attributes:
         flops: Spent up to each exit that it was told of.
-        passing: For the engine; ``None`` where nobody wants to know.
     """
 
     def __init__(self, passing: Callable[[LoadedModel, Prediction], None] | None) -> None:
         """Tell ``passing``."""
         self.flops: list[int] = []
-        self.passing = None if passing is None else self._pass
         self._told = passing
+
+    @property
+    def passing(self) -> Callable[[LoadedModel, Prediction], None] | None:
+        """For the engine; ``None`` where nobody wants to know."""
+        return None if self._told is None else self._pass
 
     def _pass(self, model: LoadedModel, prediction: Prediction) -> None:
         assert self._told is not None
