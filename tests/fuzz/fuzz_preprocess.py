@@ -3,8 +3,8 @@
     PYTHONPATH=.:tests python -m fuzz.fuzz_preprocess --seconds 600
 
 It ends with 0 when the time is over, otherwise at the first finding: an exception that is no ``ImageError``,
-a result of the wrong shape, or more than a second of processor time. The bytes are kept as ``crash-…`` in the
-folder ``--findings``; what reaches new code, in ``--corpus``, where the next run goes on.
+a result of the wrong shape, more than a second of processor time, or 700 MB. The bytes are kept in the folder
+``--findings``; what reaches new code, in ``--corpus``, where the next run goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mutations.originals import originals
 SPEC = preprocess.InputSpec(height=32, width=32, mean=(0.5,) * 3, std=(0.25,) * 3, resize=32)
 LIMITS = preprocess.ImageLimits()
 LONGEST_S = 1.0
+MOST_MB = 700  # the worst image that is admitted takes 360, Python and its packages 100
 MUTATOR = Mutator(originals())
 
 
@@ -67,6 +68,7 @@ def main() -> None:
     for number, data in enumerate(originals().values()):
         (asked.corpus / f"original-{number}").write_bytes(data)
     options = [f"-max_total_time={asked.seconds}", f"-seed={asked.seed}", "-max_len=65536", "-timeout=20"]
+    options += [f"-rss_limit_mb={MOST_MB}"]
     options += [f"-artifact_prefix={asked.findings}/", "-print_final_stats=1", str(asked.corpus)]
     atheris.Setup([sys.argv[0], *options], check, custom_mutator=mutate)
     atheris.Fuzz()
