@@ -10,13 +10,14 @@ from math import exp, expm1
 from service.engine.brownout import STEPS, Brownout
 from service.metrics import Metrics
 
-ROOM = 0.5
+ROOM = 0.4
 """Share of the latency objective that those who are in may take. The rest is for what cannot be seen here:
 requests in sockets that nobody has read yet, and how long it takes until somebody does."""
 
-SETTLING = 0.25
-"""Share of the objective for which budgets are at their floor before anybody is refused because of it: only
-then the rate of answers tells what the server can do."""
+SETTLING = 0.15
+"""Share of the objective after which the rate of answers tells what the server can do: from when more
+requests are in than one launch takes, and anew from when budgets are at their floor. Before, nobody is
+refused."""
 
 FADING_S = 1.0
 """Time over which answers count towards their rate: older ones fade."""
@@ -55,6 +56,7 @@ class Admission:
     Attributes:
         arriving: Requests that are admitted and not yet queued.
         in_flight: Requests that are admitted and not yet answered.
+        brownout: What it may be spared by.
     """
 
     def __init__(
@@ -73,10 +75,10 @@ class Admission:
         """
         self.arriving = self.in_flight = 0
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
-        self._brownout, self._elsewhere = brownout, elsewhere
+        self.brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
         self._rate = AnswerRate(time.monotonic())
-        self._floor_since_s: float | None = None
+        self._crowded = self._at_floor = False
 
     @contextmanager
     def admit(self, patient: bool = True) -> Iterator[Permit]:
@@ -102,30 +104,38 @@ class Admission:
         """Count an answer that waited for ``waited_s`` seconds until the event loop took notice of it."""
         now_s = time.monotonic()
         self._rate.note(now_s)
-        self._brownout.observe(waited_s, now_s)
+        self.brownout.observe(waited_s, now_s)
 
     def _check_room(self, patient: bool, now_s: float) -> None:
-        if self._brownout.step(now_s) < STEPS:
-            self._floor_since_s = None
-        elif self._floor_since_s is None:
-            self._floor_since_s = now_s
-            self._rate = AnswerRate(now_s)
+        self._look(now_s)
+        drain_s = self._rate.drain_s(self.in_flight, now_s)
         if self.in_flight + self._elsewhere() >= self._max_in_flight:
-            drain_s = self._rate.drain_s(self.in_flight, now_s)
             raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
-        if self._floor_since_s is None or now_s - self._floor_since_s < SETTLING * self._objective_s:
+        if not self._crowded or now_s - self._rate.since_s < SETTLING * self._objective_s:
             return
-        drain_s, room_s = self._rate.drain_s(self.in_flight, now_s), ROOM * self._objective_s
-        if patient and drain_s > room_s and self.in_flight >= self._max_batch:
+        self.brownout.observe(drain_s, now_s)  # who comes now waits longer than anybody has yet
+        room_s = ROOM * self._objective_s
+        if self._at_floor and patient and drain_s > room_s:
             raise NoPermit(f"the requests before it take {drain_s:.2f} s, {room_s:g} s are allowed", drain_s)
+
+    def _look(self, now_s: float) -> None:
+        """Begin to measure the rate of answers where a crowd begins, and where it meets the floor."""
+        crowded, at_floor = self.in_flight >= self._max_batch, self.brownout.step(now_s) == STEPS
+        if (crowded and not self._crowded) or (at_floor and not self._at_floor):
+            self._rate = AnswerRate(now_s)
+        self._crowded, self._at_floor = crowded, at_floor
 
 
 class AnswerRate:
-    """A fading count of answers, from ``since_s`` on."""
+    """A fading count of answers.
+
+    Attributes:
+        since_s: When it began, monotonic seconds.
+    """
 
     def __init__(self, since_s: float) -> None:
         """Start without any."""
-        self._since_s = self._seen_s = since_s
+        self.since_s = self._seen_s = since_s
         self._value = 0.0
 
     def note(self, now_s: float) -> None:
@@ -135,7 +145,7 @@ class AnswerRate:
 
     def drain_s(self, waiting: int, now_s: float) -> float:
         """Expected seconds until ``waiting`` requests are answered; 0 where nobody can tell."""
-        known = -expm1(-(now_s - self._since_s) / FADING_S)  # the share of an endless count that there can be
+        known = -expm1(-(now_s - self.since_s) / FADING_S)  # the share of an endless count that there can be
         rate = self._faded(now_s) / known if known else 0.0
         return waiting / rate if rate >= 1 else 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ async def attack(port: int, seconds: float) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
+    os.nice(19)  # attackers bring processors of their own; these would take the server's
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.stdout.write(json.dumps(asyncio.run(attack(int(sys.argv[1]), float(sys.argv[2])))) + "\n")

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import uvloop
 from figures import Figure
+from light_sender import LightSender
 from live import serving
 
-from loadtest.generator import Run, Sender, closed_loop, open_loop, open_session
+from loadtest.generator import Run, closed_loop, open_loop, open_session
 from loadtest.images import Picture, read_pictures
 from loadtest.measures import percentiles_ms
 from loadtest.openloop import summary
@@ -31,7 +32,7 @@ DATA = Path(os.environ.get("CIFAR10", ROOT / "data" / "cifar10"))
 MODEL = "cifar10-fusion"
 OBJECTIVE_S = 0.5
 FACTOR = 3
-CONNECTIONS = 1000
+CONNECTIONS = 800
 
 
 ONSET_S = 2.0
@@ -51,14 +52,16 @@ def pictures() -> list[Picture]:
 async def overloaded(url: str, sent: list[Picture]) -> tuple[float, Run, dict[str, Any]]:
     """Capacity in answers per second, what came at three times of it, and the curves of the models."""
     chance = random.Random(0)
-    async with open_session(url, CONNECTIONS) as session:
+    async with open_session(url, 1) as session:
         curves = {model["name"]: model["curve"] for model in await loaded_models(session)}
-        sender = Sender(session, chance.sample(sent, len(sent)), {})
-        await closed_loop(sender, 32, 6)  # until all is compiled
-        closed = await closed_loop(sender, 32, 6)
-        capacity = len(closed.in_time) / closed.seconds
-        await asyncio.sleep(5)  # what brownout remembers
-        run = await open_loop(sender, FACTOR * capacity, 15, chance)
+    sender = await LightSender.connected(url, CONNECTIONS, chance.sample(sent, len(sent)))
+    await closed_loop(sender, 32, 6)  # until all is compiled
+    closed = await closed_loop(sender, 32, 6)
+    capacity = len(closed.in_time) / closed.seconds
+    await asyncio.sleep(5)  # what brownout remembers
+    run = await open_loop(sender, FACTOR * capacity, 15, chance)
+    sender.end()
+    await asyncio.sleep(0.1)
     return capacity, run, curves
 
 
