@@ -76,8 +76,10 @@ def test_a_server_with_a_damaged_artifact_ends_with_one_clear_line(
 def test_a_server_with_any_damage_ends_with_one_clear_line(
     workers: int, small_store: SmallStore, tmp_path: Path, figure: Figure
 ) -> None:
-    wrong = starts(DAMAGES, workers, tmp_path, small_store.root)
-    count, right = len(DAMAGES), len(DAMAGES) - len(wrong)
+    # Behind a supervisor a start takes three times as long, and what reads artifacts is the same.
+    damages = dict(list(DAMAGES.items())[:: 1 if workers == 1 else 3])
+    wrong = starts(damages, workers, tmp_path, small_store.root)
+    count, right = len(damages), len(damages) - len(wrong)
     figure(
         12, f"{count} damages, {workers} HTTP processes: {right} exits ≠ 0 with one clear line, never ready"
     )

@@ -18,7 +18,7 @@ from offline import Offline, encoded_images
 from loadtest.soak import BUDGETS, GROWTH_MIB, kind
 
 ROOT = Path(__file__).parents[2]
-SECONDS = float(os.environ.get("SOAK_SECONDS", "420"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
 """Length of the long run; set it for a whole night."""
 
 MODEL = "cifar10-fusion"

@@ -36,7 +36,7 @@ CONNECTIONS = 800
 
 
 ONSET_S = 2.0
-"""In which budgets fall to the floor. Nobody is refused before: up to ``max_in_flight`` are let in."""
+"""In which budgets fall to the floor."""
 
 
 def pictures() -> list[Picture]:
@@ -68,8 +68,7 @@ async def overloaded(url: str, sent: list[Picture]) -> tuple[float, Run, dict[st
 def p99_ms(run: Run, status: str) -> float:
     """Of the answers with ``status`` to what was due in the median second behind the onset.
 
-    What is due in the onset may wait for its connection: while a thousand are opened the system repeats
-    itself for some, after 1, 3 and 7 s.
+    The table's bound is for all of them; this says how much of it the onset takes.
     """
     started_s = run.end_s - run.seconds
     seconds: dict[int, list[float]] = defaultdict(list)
