@@ -15,12 +15,12 @@ ROOM = 0.4
 requests in sockets that nobody has read yet, and how long it takes until somebody does."""
 
 SETTLING = 0.15
-"""Share of the objective after which the rate of answers tells what the server can do: from when more
+"""Share of the objective after which the rate of departures tells what the server can do: from when more
 requests are in than one launch takes, and anew from when budgets are at their floor. Before, nobody is
 refused."""
 
 FADING_S = 1.0
-"""Time over which answers count towards their rate: older ones fade."""
+"""Time over which departures count towards their rate: older ones fade."""
 
 
 class NoPermit(Exception):
@@ -77,7 +77,7 @@ class Admission:
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
         self.brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
-        self._rate = AnswerRate(time.monotonic())
+        self._departures = Departures(time.monotonic())
         self._crowded = self._at_floor = False
 
     @contextmanager
@@ -99,19 +99,18 @@ class Admission:
         finally:
             permit.submitted()
             self.in_flight -= 1
+            self._departures.note(time.monotonic())  # whatever became of it: room is room
 
     def answered(self, waited_s: float) -> None:
-        """Count an answer that waited for ``waited_s`` seconds until the event loop took notice of it."""
-        now_s = time.monotonic()
-        self._rate.note(now_s)
-        self.brownout.observe(waited_s, now_s)
+        """Take notice of an answer that waited for ``waited_s`` seconds until the event loop did."""
+        self.brownout.observe(waited_s, time.monotonic())
 
     def _check_room(self, patient: bool, now_s: float) -> None:
         self._look(now_s)
-        drain_s = self._rate.drain_s(self.in_flight, now_s)
+        drain_s = self._departures.drain_s(self.in_flight, now_s)
         if self.in_flight + self._elsewhere() >= self._max_in_flight:
             raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
-        if not self._crowded or now_s - self._rate.since_s < SETTLING * self._objective_s:
+        if not self._crowded or now_s - self._departures.since_s < SETTLING * self._objective_s:
             return
         self.brownout.observe(drain_s, now_s)  # who comes now waits longer than anybody has yet
         room_s = ROOM * self._objective_s
@@ -119,15 +118,15 @@ class Admission:
             raise NoPermit(f"the requests before it take {drain_s:.2f} s, {room_s:g} s are allowed", drain_s)
 
     def _look(self, now_s: float) -> None:
-        """Begin to measure the rate of answers where a crowd begins, and where it meets the floor."""
+        """Begin to measure the rate of departures where a crowd begins, and where it meets the floor."""
         crowded, at_floor = self.in_flight >= self._max_batch, self.brownout.step(now_s) == STEPS
         if (crowded and not self._crowded) or (at_floor and not self._at_floor):
-            self._rate = AnswerRate(now_s)
+            self._departures = Departures(now_s)
         self._crowded, self._at_floor = crowded, at_floor
 
 
-class AnswerRate:
-    """A fading count of answers.
+class Departures:
+    """A fading count of requests that were answered, failed or left.
 
     Attributes:
         since_s: When it began, monotonic seconds.
@@ -139,12 +138,12 @@ class AnswerRate:
         self._value = 0.0
 
     def note(self, now_s: float) -> None:
-        """Count one answer; ``now_s`` in monotonic seconds."""
+        """Count one; ``now_s`` in monotonic seconds."""
         self._value = self._faded(now_s) + 1 / FADING_S
         self._seen_s = now_s
 
     def drain_s(self, waiting: int, now_s: float) -> float:
-        """Expected seconds until ``waiting`` requests are answered; 0 where nobody can tell."""
+        """Expected seconds until ``waiting`` requests are gone; 0 where nobody can tell."""
         known = -expm1(-(now_s - self.since_s) / FADING_S)  # the share of an endless count that there can be
         rate = self._faded(now_s) / known if known else 0.0
         return waiting / rate if rate >= 1 else 0.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack, suppress
+from collections import deque
+from contextlib import ExitStack
 
 import pytest
 
-from service.engine.admission import SETTLING, Admission, AnswerRate, NoPermit
+from service.engine.admission import SETTLING, Admission, Departures, NoPermit
 from service.engine.brownout import BEGIN, FULL, STEPS, Brownout
 from service.engine.engine import Engine
 from service.metrics import Metrics
@@ -95,7 +96,7 @@ def shown(metrics: Metrics) -> dict[str, float]:
 
 
 def test_the_time_to_drain_follows_the_rate_of_answers() -> None:
-    rate = AnswerRate(0.0)
+    rate = Departures(0.0)
     assert rate.drain_s(10, 0.0) == 0.0  # nobody can tell
     for number in range(2_000):
         rate.note(number / 500)
@@ -118,6 +119,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+def one_comes_and_goes(admission: Admission, waited_s: float) -> None:
+    """It is answered after ``waited_s``; having a deadline it is let in whatever the others wait."""
+    with admission.admit(patient=False):
+        admission.answered(waited_s)
+
+
 def loaded(
     clock: Clock, crowd: ExitStack, waited_s: float, seconds: float = 2.0, rate: int = 100
 ) -> Admission:
@@ -126,9 +133,7 @@ def loaded(
     assert enter(admission, crowd, 8) == 8
     for _ in range(round(seconds * rate)):
         clock.now_s += 1 / rate
-        admission.answered(waited_s)
-        with suppress(NoPermit), admission.admit():
-            pass
+        one_comes_and_goes(admission, waited_s)
     return admission
 
 
@@ -197,28 +202,40 @@ def test_a_burst_degrades_nobody_as_long_as_nothing_tells_how_fast_it_goes(clock
     assert admission.brownout.step(clock.now_s) == 0
 
 
+def test_requests_that_fail_in_time_make_no_crowd_of_others(clock: Clock) -> None:
+    admission = Admission(1_000, 8, 1.0, Brownout(1.0), Metrics())
+    with ExitStack() as stack:
+        enter(admission, stack, 8)
+        for _ in range(200):  # a hundred broken images a second, which nobody answers
+            clock.now_s += 0.01
+            with admission.admit():
+                pass
+    assert admission.brownout.step(clock.now_s) == 0
+
+
 def test_what_was_answered_before_the_floor_was_reached_refuses_nobody(clock: Clock) -> None:
     admission = hardly_asked(clock)
     with ExitStack() as stack:
         for number in range(100):  # now 100 at once, and 1,000 answers a second
             clock.now_s += 0.001
-            admission.answered(1.0 if number else 0.0)
+            one_comes_and_goes(admission, 1.0 if number else 0.0)
             assert enter(admission, stack, 1) == 1
         clock.now_s += SETTLING
         for _ in range(250):
             clock.now_s += 0.001
-            admission.answered(1.0)
+            one_comes_and_goes(admission, 1.0)
         assert enter(admission, stack, 100) == 100
 
 
 def test_without_brownout_the_number_of_permits_alone_refuses(clock: Clock) -> None:
     admission = Admission(50, 8, 0.01, Brownout(0.01, enabled=False), Metrics())
-    held = [admission.admit() for _ in range(50)]
-    for permit in held:
-        permit.__enter__()
-    for number in range(100):
-        clock.now_s = number / 10
-        admission.answered(0.0)
+    held = deque[ExitStack]()
+    for number in range(150):
+        if number >= 50:
+            clock.now_s = number / 10
+            held.popleft().close()
+        held.append(ExitStack())
+        held[-1].enter_context(admission.admit())
     with pytest.raises(NoPermit, match="all 50 permits") as refusal, admission.admit():
         pass
     assert refusal.value.retry_after_s == pytest.approx(5, rel=0.1)
