@@ -152,7 +152,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def announce(address: tuple[str, int], settings: Settings) -> None:
     """Log where clients are taken from now on: the first line of every server's log."""
     host, port = address
-    logger.info("listening", extra={"url": f"http://{host}:{port}", "models": list(settings.models)})
+    shown = f"[{host}]" if ":" in host else host
+    logger.info("listening", extra={"url": f"http://{shown}:{port}", "models": list(settings.models)})
 
 
 def listen_beside(address: tuple[str, int], at_once: bool = True) -> socket.socket:

@@ -35,18 +35,23 @@ class NoPermit(Exception):
 class Permit:
     """Room for one request; ``submitted`` tells that its images are in the queues."""
 
-    __slots__ = ("_admission", "_waiting")
+    __slots__ = ("_admission", "_arriving")
 
     def __init__(self, admission: Admission) -> None:
         """Count as arriving."""
         self._admission = admission
-        self._waiting = True
+        self._arriving = True
         admission.arriving += 1
 
     def submitted(self) -> None:
+        """Count as queued, until ``Admission.departed``."""
+        self.arrived()
+        self._admission.queued += 1
+
+    def arrived(self) -> None:
         """No longer on the way: queued, or failed before."""
-        if self._waiting:
-            self._waiting = False
+        if self._arriving:
+            self._arriving = False
             self._admission.arriving -= 1
 
 
@@ -55,6 +60,7 @@ class Admission:
 
     Attributes:
         arriving: Requests that are admitted and not yet queued.
+        queued: Requests whose images the engine has; who sends slowly, or waits for an account, is no crowd.
         in_flight: Requests that are admitted and not yet answered.
         brownout: What it may be spared by.
     """
@@ -73,7 +79,7 @@ class Admission:
         Those that other processes are receiving, of which ``elsewhere`` knows, are in, too.
         Never fewer than ``max_batch``: one launch takes them all, so that it is no load that makes them wait.
         """
-        self.arriving = self.in_flight = 0
+        self.arriving = self.queued = self.in_flight = 0
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
         self.brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
@@ -97,9 +103,13 @@ class Admission:
         try:
             yield permit
         finally:
-            permit.submitted()
+            permit.arrived()
             self.in_flight -= 1
-            self._departures.note(time.monotonic())  # whatever became of it: room is room
+
+    def departed(self) -> None:
+        """Count that the engine is done with a request, whatever became of its images: room is room."""
+        self.queued -= 1
+        self._departures.note(time.monotonic())
 
     def answered(self, waited_s: float) -> None:
         """Take notice of an answer that waited for ``waited_s`` seconds until the event loop did."""
@@ -107,7 +117,8 @@ class Admission:
 
     def _check_room(self, patient: bool, now_s: float) -> None:
         self._look(now_s)
-        drain_s = self._departures.drain_s(self.in_flight, now_s)
+        known = self._departures.count >= self._max_batch  # a few are the easiest of the first launch
+        drain_s = self._departures.drain_s(self.queued, now_s) if known else 0.0
         if self.in_flight + self._elsewhere() >= self._max_in_flight:
             raise NoPermit(f"all {self._max_in_flight} permits are taken", drain_s or 1.0)
         if not self._crowded or now_s - self._departures.since_s < SETTLING * self._objective_s:
@@ -119,7 +130,7 @@ class Admission:
 
     def _look(self, now_s: float) -> None:
         """Begin to measure the rate of departures where a crowd begins, and where it meets the floor."""
-        crowded, at_floor = self.in_flight >= self._max_batch, self.brownout.step(now_s) == STEPS
+        crowded, at_floor = self.queued >= self._max_batch, self.brownout.step(now_s) == STEPS
         if (crowded and not self._crowded) or (at_floor and not self._at_floor):
             self._departures = Departures(now_s)
         self._crowded, self._at_floor = crowded, at_floor
@@ -130,17 +141,20 @@ class Departures:
 
     Attributes:
         since_s: When it began, monotonic seconds.
+        count: All of them.
     """
 
     def __init__(self, since_s: float) -> None:
         """Start without any."""
         self.since_s = self._seen_s = since_s
         self._value = 0.0
+        self.count = 0
 
     def note(self, now_s: float) -> None:
         """Count one; ``now_s`` in monotonic seconds."""
         self._value = self._faded(now_s) + 1 / FADING_S
         self._seen_s = now_s
+        self.count += 1
 
     def drain_s(self, waiting: int, now_s: float) -> float:
         """Expected seconds until ``waiting`` requests are gone; 0 where nobody can tell."""

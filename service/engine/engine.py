@@ -171,8 +171,7 @@ class Engine:
             live.shadow = model.shadow.ticket(images[0].copy(), *asked, live=lambda: live.answer)
         self._worker.submit(tickets)
         permit.submitted()
-        answered, ended = self.admission.answered, self._waiting.discard
-        submission = Submission(tickets, deadline_s, self.way_back, answered, ended)
+        submission = Submission(tickets, deadline_s, self.way_back, self.admission.answered, self._ended)
         self._waiting.add(submission)
         return submission
 
@@ -201,6 +200,10 @@ class Engine:
             )
             for i, image in enumerate(images)
         ]
+
+    def _ended(self, submission: Submission) -> None:
+        self._waiting.discard(submission)
+        self.admission.departed()
 
     def _give_up(self, running: Running, reason: Unwell) -> None:
         """Tell all who wait that the device hangs; what it still says of their images nobody hears."""

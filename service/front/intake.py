@@ -80,10 +80,10 @@ class Intake(asyncio.Protocol):
                     left.set_result(None)
                 continue
             self._taken += kind != Kind.ASK
-            loop = asyncio.get_running_loop()
+            loop, wanted = asyncio.get_running_loop(), unpack_wanted(payload)
             # Not only when the task runs: the cancellation may be in the same bytes.
             left = self._leaving[number] = loop.create_future()
-            task = loop.create_task(self._reply(kind, number, unpack_wanted(payload), left))
+            task = loop.create_task(self._reply(kind, number, wanted, left))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

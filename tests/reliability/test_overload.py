@@ -87,6 +87,7 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
     told = summary(options, "", run, curves)
     statuses, count, sent = Counter(told["statuses"]), told["answered"], told["sent"]
     floor, answered_ms = curves[MODEL][0]["mean_flops"], p99_ms(run, "200")
+    server_ms = percentiles_ms(one.done_s - one.sent_s for one in run.samples if one.status == "200")["p99"]
     promised, right = told["calibrated_accuracy"], told["accuracy"]
     error = sqrt(promised * (1 - promised) / count)
     judged = f"accuracy {right:.1%} ± {error:.1%}, calibrated {promised:.1%}" if DATA.is_dir() else "samples"
@@ -94,7 +95,8 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
         16,
         f"{FACTOR} x {capacity:.0f}/s = {len(run.samples) / run.seconds:.0f}/s for {run.seconds:.0f} s: "
         f"{count} of {sent} answered, {statuses['503']} x 503, others "
-        f"{sent - statuses['200'] - statuses['503']}; p99 {told['latency_ms']['p99']:.0f} ms with the onset, "
+        f"{sent - statuses['200'] - statuses['503']}; p99 {server_ms:.0f} ms with the onset "
+        f"({told['latency_ms']['p99']:.0f} from when they were due), "
         f"{answered_ms:.0f} in the median second after it (client behind by "
         f"{told['generator_behind_ms']['p99']:.0f}), refusals {p99_ms(run, '503'):.0f}; "
         f"{judged} at {told['mean_flops'] / 1e6:.2f} M (floor {floor / 1e6:.2f}); "
@@ -104,4 +106,6 @@ def test_three_times_the_capacity_costs_accuracy_as_calibrated_and_no_answer_its
     assert told["degraded"] > 0.9 and told["mean_flops"] < 1.1 * floor, "nobody is refused before the floor"
     assert count > 0.7 * capacity * run.seconds, "to refuse is no reason to answer less"
     assert not DATA.is_dir() or abs(right - promised) < 4 * error
-    assert told["latency_ms"]["p99"] <= 1000 * OBJECTIVE_S
+    assert server_ms <= 1000 * OBJECTIVE_S, (
+        "from when they left: by how much that was late is the client's doing"
+    )
