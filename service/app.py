@@ -17,6 +17,7 @@ from service import VERSION
 from service.direct import Direct, Failed
 from service.documents.complete import DESCRIPTION, TAGS, openapi_of
 from service.errors import (
+    Draining,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -122,6 +123,8 @@ async def _load(
         on_ready()
     except asyncio.CancelledError:
         raise
+    except Draining:
+        pass  # told to end before everything was loaded, which is no failure
     except Exception as error:
         on_failure(error)
 
