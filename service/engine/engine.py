@@ -72,6 +72,7 @@ class Engine:
             self._hand_over,
             max_batch=max_batch,
             max_wait_s=max_wait_s,
+            objective_s=objective_s,
             arriving=lambda: self.admission.arriving + arriving(),
             on_lost=on_lost,
         )

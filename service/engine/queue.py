@@ -196,6 +196,11 @@ class SpanQueues:
         ]
         return sorted(views, key=lambda view: view.key.span)
 
+    def first(self, key: SpanKey) -> Entry:
+        """Who waits for one span and is due first; overdue ones may take turns with another."""
+        waiting = self._queues[key]
+        return (waiting.hard or waiting.soft or waiting.better)[0][-1]
+
     def waiting(self, key: SpanKey) -> int:
         """Tickets waiting for one span."""
         return len(self._queues.get(key, ()))

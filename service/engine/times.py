@@ -73,6 +73,10 @@ class Estimate:
         """Whether anything was measured of late."""
         return now_s - self.noted_s < FORGET_S
 
+    def mean_s(self, now_s: float) -> float:
+        """Seconds that the next one will likely take; 0 where nothing is known."""
+        return self._mean if self.knows(now_s) else 0.0
+
     def bound_s(self, now_s: float) -> float:
         """Seconds that the next one hardly exceeds; 0 where nothing is known."""
         return self._mean + DEVIATIONS * self._deviation if self.knows(now_s) else 0.0
@@ -84,10 +88,17 @@ class StageTimes:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._estimates: dict[Span, dict[int, Estimate]] = {}
+        self._images: dict[Span, Estimate] = {}
 
     def note(self, span: Span, images: int, seconds: float, now_s: float) -> None:
         """Enter one launch."""
         self._estimates.setdefault(span, {}).setdefault(images.bit_length(), Estimate()).note(seconds, now_s)
+        self._images.setdefault(span, Estimate()).note(seconds / images, now_s)
+
+    def image_s(self, span: Span, now_s: float) -> float:
+        """Seconds that a launch takes for each of its images; 0 where nothing is known."""
+        estimate = self._images.get(span)
+        return 0.0 if estimate is None else estimate.mean_s(now_s)
 
     def bound_s(self, span: Span, images: int, now_s: float) -> float:
         """Seconds that a launch of ``images`` hardly exceeds, by the nearest size; 0 where none is known."""

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 from prometheus_client import Gauge
 
 from service.engine.brownout import Brownout
+from service.engine.courtesy import Courtesy
 from service.engine.decide import Delivery
 from service.engine.launches import Launches
 from service.engine.queue import Entry, SpanKey, SpanQueues, span_of
@@ -43,6 +45,7 @@ class Worker:
         *,
         max_batch: int,
         max_wait_s: float,
+        objective_s: float = inf,
         arriving: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
         pick: Pick = most_urgent,
@@ -57,6 +60,7 @@ class Worker:
             hand_over: Receives the tickets that a launch has finished, with their outcomes.
             max_batch: Images per launch.
             max_wait_s: Longest wait of a lone image for company, seconds.
+            objective_s: Latency objective; dear launches take little of it while cheap images come.
             arriving: How many requests are admitted but not yet submitted.
             clock: Monotonic seconds.
             pick: Which of several due spans goes first.
@@ -65,6 +69,7 @@ class Worker:
         self._metrics, self._hand_over = metrics, hand_over
         self.launches = Launches(metrics, brownout, watch, clock, on_lost)
         self._max_batch, self._max_wait_s = max_batch, max_wait_s
+        self._courtesy = Courtesy(max_batch, objective_s)
         self._arriving, self._clock, self._pick = arriving, clock, pick
         self._queues = SpanQueues()
         self._background = SpanQueues()
@@ -90,6 +95,8 @@ class Worker:
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Queue new tickets and wake the device."""
+        if tickets[0].finished is None:
+            self._courtesy.note(tickets[0])  # all of a request have one plan
         self._queue([Entry(ticket, None, 0) for ticket in tickets])
 
     def _queue(self, entries: Sequence[Entry]) -> None:
@@ -152,9 +159,10 @@ class Worker:
                 wake_s = min((at_s for at_s in times_s if at_s is not None), default=None)
                 self._wake.wait(None if wake_s is None else wake_s - now_s)
             key = decision.key
-            images = min(self._queues.waiting(key), self._max_batch)
+            most = self._courtesy.most(key, self._queues.first(key).ticket, now_s)
+            images = min(self._queues.waiting(key), most)
             bound_s = key.model.times.bound_s(key.span, images, now_s)
-            entries, cancelled, expired = self._queues.take(key, self._max_batch, now_s, bound_s)
+            entries, cancelled, expired = self._queues.take(key, most, now_s, bound_s)
             self._depth(key).dec(len(entries))
             self._forget(cancelled + expired)
         done: Delivery = [(ticket, ticket.answer or Expired()) for ticket in expired]

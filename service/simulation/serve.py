@@ -71,6 +71,7 @@ class Service:
             self._hand_over,
             max_batch=rules.max_batch,
             max_wait_s=rules.max_wait_s,
+            objective_s=rules.objective_s,
             arriving=lambda: int(self._loop.is_at("receive")),
             pick=rules.pick,
             queues=rules.queues,

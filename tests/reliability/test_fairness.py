@@ -51,13 +51,11 @@ def images(tmp_path: Path) -> list[Path]:
 def test_low_budgets_overtake_a_flood_at_full_depth(
     images: list[Path], figure: Figure, most: float | None
 ) -> None:
-    """Asked is a p99 of three times the idle one (``3 x idle``); on two cores it is five to eight.
+    """Asked is a p99 of three times the idle one (``3 x idle``).
 
-    Who comes while a launch of 16 images at full depth runs waits for its end, 22 ms, and may miss the next
-    one, because the event loop has 16 answers to write and as many requests to read before it sees him.
-    Launches of 8 images (``EXITRAMP_MAX_BATCH``) make it 29 ms, four times, and cost 6 to 20 % of the
-    answers; of 6, a third. No effect: the flood or the device's thread at low priority, answers handed out
-    in threes.
+    In the order of arrival the median was 0.7 to 0.9 of what the flood itself waits, by urgency 0.3 and the
+    p99 0.8 (five to six times the idle one): a launch of 16 images at full depth takes 22 ms, and the event
+    loop then has 16 answers to write and as many requests to read. ``service.engine.courtesy`` ends that.
     """
     low = [request(path.read_bytes(), LOW) for path in images]
     dear = [request(path.read_bytes(), DEAR) for path in images]
@@ -83,7 +81,6 @@ def test_low_budgets_overtake_a_flood_at_full_depth(
         f"{beside['p50']:.1f}, p99 {beside['p99']:.1f} ms: {beside['p99'] / idle['p99']:.1f} x (asked: 3 x); "
         f"the flood's own mean {wait_ms:.1f} ms; n = {ASKED} each",
     )
-    # In the order of arrival the median was 0.7 to 0.9 of what the flood itself waits.
-    assert beside["p50"] <= 0.55 * wait_ms
-    assert beside["p99"] <= 1.3 * wait_ms
+    assert beside["p50"] <= 0.3 * wait_ms
+    assert beside["p99"] <= 0.6 * wait_ms
     assert most is None or beside["p99"] <= most * idle["p99"]

@@ -34,6 +34,15 @@ def test_small_and_large_batches_have_times_of_their_own() -> None:
     assert times.bound_s(Span(3, 4), 1, 0.0) == 0.0
 
 
+def test_an_image_takes_its_part_of_the_launches_of_late() -> None:
+    times = StageTimes()
+    assert times.image_s(SPAN, 0.0) == 0.0
+    for _ in range(50):
+        times.note(SPAN, 4, 0.008, 0.0)
+    assert times.image_s(SPAN, 0.0) == pytest.approx(0.002)
+    assert times.image_s(SPAN, FORGET_S) == 0.0 == times.image_s(Span(3, 4), 0.0)
+
+
 def test_a_bound_moves_with_the_machine() -> None:
     estimate = Estimate()
     estimate.note(0.010, 0.0)
