@@ -37,19 +37,18 @@ class Courtesy:
         if flops <= cheapest or now_s - noted_s > LATELY_S:
             self._cheapest = (flops, now_s)
 
-    def most(self, key: SpanKey, first: Ticket, now_s: float) -> int:
-        """Images that the next launch may take.
-
-        Args:
-            key: The span and its model.
-            first: Who will be in it.
-            now_s: Monotonic seconds.
-        """
+    def is_dear(self, now_s: float, ticket: Ticket) -> bool:
+        """Whether cheaper images than that of ``ticket`` come these days, which are to be spared."""
         cheapest, noted_s = self._cheapest
-        dear = first.model.allowed_flops(first.plan) > DEAR * cheapest
-        image_s = key.model.times.image_s(key.span, now_s)
-        if not dear or now_s - noted_s > LATELY_S or not image_s:
+        flops = ticket.model.allowed_flops(ticket.plan)
+        return flops > DEAR * cheapest and now_s - noted_s <= LATELY_S
+
+    def most(self, key: SpanKey, now_s: float) -> int:
+        """Images that the next launch of a span may take if they are dear."""
+        model, span = key
+        image_s = model.times.image_s(span, now_s)
+        if not image_s:
             return self._max_batch
         images = max(1, int(min(self._max_batch, self._longest_s / image_s)))
-        run: int = key.model.executor.images_run(key.span, images)  # so many take no longer
+        run: int = model.executor.images_run(span, images)  # so many take no longer
         return min(self._max_batch, run)

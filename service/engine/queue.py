@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -35,12 +36,14 @@ class SpanView(NamedTuple):
         waiting: Tickets.
         oldest_arrival_s: Since when the first of them waits.
         due_s: When the first of them needs its answer; ``inf`` where all have one in hand.
+        dear: Whether its launch is not to keep cheap images waiting.
     """
 
     key: SpanKey
     waiting: int
     oldest_arrival_s: float
     due_s: float = inf
+    dear: bool = False
 
 
 def span_of(ticket: Ticket) -> SpanKey:
@@ -91,6 +94,11 @@ class Waiting:
             return min(self.hard, self.soft, key=lambda heap: heap[0][0])
         self.turn = not self.turn
         return self.hard if self.turn else self.soft
+
+    @property
+    def first(self) -> Ticket:
+        """Who is due first; where two kinds are in need, of those under a deadline."""
+        return (self.hard or self.soft or self.better)[0][-1].ticket
 
     @property
     def due_s(self) -> float:
@@ -188,18 +196,13 @@ class SpanQueues:
         since = (entry.ticket.enqueued_s for heap in (waiting.hard, waiting.soft) for *_, entry in heap)
         waiting.opened_s = -inf if waiting.better else min(since)
 
-    def views(self) -> list[SpanView]:
-        """What is waiting, shallowest span first."""
+    def views(self, dear: Callable[[Ticket], bool] = lambda _: False) -> list[SpanView]:
+        """What is waiting, shallowest span first; ``dear`` says it of who is due first."""
         views = [
-            SpanView(key, len(waiting), waiting.opened_s, waiting.due_s)
+            SpanView(key, len(waiting), waiting.opened_s, waiting.due_s, dear(waiting.first))
             for key, waiting in self._queues.items()
         ]
         return sorted(views, key=lambda view: view.key.span)
-
-    def first(self, key: SpanKey) -> Entry:
-        """Who waits for one span and is due first; overdue ones may take turns with another."""
-        waiting = self._queues[key]
-        return (waiting.hard or waiting.soft or waiting.better)[0][-1]
 
     def waiting(self, key: SpanKey) -> int:
         """Tickets waiting for one span."""

@@ -11,9 +11,10 @@ from service.engine.queue import SpanKey, SpanView
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Run a batch of this span now."""
+    """Run a batch of this span now; ``dear``: a short one."""
 
     key: SpanKey
+    dear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def choose(
     """Decide what the idle device does.
 
     A span is due when its batch is full, when its oldest ticket has waited ``max_wait_s`` (the window opens
-    at the first arrival), or when nobody is on the way who could join it.
+    at the first arrival), when nobody is on the way who could join it, or when only dear ones would go else.
 
     Args:
         views: Queues that are not empty, shallowest first.
@@ -70,4 +71,7 @@ def choose(
         wake_at.append(full_s)
     if not due:
         return WaitUntil(min(wake_at, default=None))
-    return Launch(pick(due, views).key)
+    if all(view.dear for view in due):  # while that runs others would wait longer than for company
+        due = [view for view in reversed(views) if view in due or not view.dear]
+    picked = pick(due, views)
+    return Launch(picked.key, picked.dear)

@@ -140,7 +140,7 @@ class Worker:
                     return partial(self.launches.try_out, unwell)
                 self._forget(self._queues.drop_late(now_s))  # the event loop has answered them
                 decision = choose(
-                    self._queues.views(),
+                    self._queues.views(partial(self._courtesy.is_dear, now_s)),
                     now_s=now_s,
                     max_batch=self._max_batch,
                     max_wait_s=self._max_wait_s,
@@ -159,7 +159,7 @@ class Worker:
                 wake_s = min((at_s for at_s in times_s if at_s is not None), default=None)
                 self._wake.wait(None if wake_s is None else wake_s - now_s)
             key = decision.key
-            most = self._courtesy.most(key, self._queues.first(key).ticket, now_s)
+            most = self._courtesy.most(key, now_s) if decision.dear else self._max_batch
             images = min(self._queues.waiting(key), most)
             bound_s = key.model.times.bound_s(key.span, images, now_s)
             entries, cancelled, expired = self._queues.take(key, most, now_s, bound_s)

@@ -82,5 +82,5 @@ def test_low_budgets_overtake_a_flood_at_full_depth(
         f"the flood's own mean {wait_ms:.1f} ms; n = {ASKED} each",
     )
     assert beside["p50"] <= 0.3 * wait_ms
-    assert beside["p99"] <= 0.6 * wait_ms
+    assert beside["p99"] <= 0.5 * wait_ms
     assert most is None or beside["p99"] <= most * idle["p99"]

@@ -31,8 +31,8 @@ def ticket(model: Any, flops: float, arrival_s: float = 10.0) -> Ticket:
     return Ticket(model, plan, None, arrival_s, None)
 
 
-def most(model: Any, courtesy: Courtesy, flops: float, now_s: float = 10.0) -> int:
-    return courtesy.most(SpanKey(model, SPAN), ticket(model, flops), now_s)
+def most(model: Any, courtesy: Courtesy) -> int:
+    return courtesy.most(SpanKey(model, SPAN), 10.0)
 
 
 @pytest.mark.parametrize(
@@ -41,48 +41,41 @@ def most(model: Any, courtesy: Courtesy, flops: float, now_s: float = 10.0) -> i
 def test_a_launch_of_dear_images_takes_little_of_the_objective_and_no_room_stays_empty(
     model: Any, part: float, images: int
 ) -> None:
-    courtesy = Courtesy(MOST, OBJECTIVE_S)
     model.times.note(SPAN, 16, 16 * part * LONGEST * OBJECTIVE_S, 10.0)
-    courtesy.note(ticket(model, CHEAP))
-    assert most(model, courtesy, CHEAP * DEAR * 1.01) == images
+    assert most(model, Courtesy(MOST, OBJECTIVE_S)) == images
+
+
+def test_of_what_was_not_measured_of_late_a_launch_takes_all(model: Any) -> None:
+    assert most(model, Courtesy(MOST, OBJECTIVE_S)) == MOST
+
+
+def test_without_an_objective_launches_may_take_any_time(model: Any) -> None:
+    model.times.note(SPAN, 16, 1.0, 10.0)
+    model.executor.images_run = lambda span, images: images
+    assert most(model, Courtesy(2**31, float("inf"))) == 2**31
 
 
 def test_images_of_about_the_same_cost_go_together(model: Any) -> None:
     courtesy = Courtesy(MOST, OBJECTIVE_S)
-    model.times.note(SPAN, 16, 1.0, 10.0)
     courtesy.note(ticket(model, CHEAP))
     courtesy.note(ticket(model, CHEAP * DEAR))
-    assert most(model, courtesy, CHEAP * DEAR) == MOST == most(model, courtesy, CHEAP)
+    assert not courtesy.is_dear(10.0, ticket(model, CHEAP * DEAR))
+    assert courtesy.is_dear(10.0, ticket(model, CHEAP * DEAR * 1.01))
 
 
-def test_whom_there_is_nobody_to_be_spared_for_takes_all_the_room(model: Any) -> None:
+def test_no_image_is_dear_where_there_is_nobody_to_be_spared(model: Any) -> None:
     courtesy = Courtesy(MOST, OBJECTIVE_S)
-    model.times.note(SPAN, 16, 1.0, 10.0)
-    assert most(model, courtesy, 1e8) == MOST
+    assert not courtesy.is_dear(9.0, ticket(model, 1e8))
     courtesy.note(ticket(model, CHEAP, 9.0))
-    for number in range(20):
-        courtesy.note(ticket(model, 1e8, 9.0 + LATELY_S + 0.1 * number))
-    assert most(model, courtesy, 1e8, 9.0 + LATELY_S + 2) == MOST
+    assert courtesy.is_dear(9.0 + LATELY_S, ticket(model, 1e8))
+    assert not courtesy.is_dear(9.01 + LATELY_S, ticket(model, 1e8))
+    courtesy.note(ticket(model, 1e8, 9.01 + LATELY_S))
+    assert not courtesy.is_dear(9.01 + LATELY_S, ticket(model, 1e8))
 
 
 def test_cheap_images_are_remembered_among_many_dear_ones(model: Any) -> None:
     courtesy = Courtesy(MOST, OBJECTIVE_S)
-    model.times.note(SPAN, 16, 1.0, 10.0)
     courtesy.note(ticket(model, CHEAP))
     for number in range(100):
         courtesy.note(ticket(model, 1e8, 10.0 + 0.009 * number))
-    assert most(model, courtesy, 1e8, 10.9) == 3
-
-
-def test_of_what_was_not_measured_of_late_a_launch_takes_all(model: Any) -> None:
-    courtesy = Courtesy(MOST, OBJECTIVE_S)
-    courtesy.note(ticket(model, CHEAP))
-    assert most(model, courtesy, 1e8) == MOST
-
-
-def test_without_an_objective_launches_may_take_any_time(model: Any) -> None:
-    courtesy = Courtesy(2**31, float("inf"))
-    courtesy.note(ticket(model, CHEAP))
-    model.times.note(SPAN, 16, 1.0, 10.0)
-    model.executor.images_run = lambda span, images: images
-    assert most(model, courtesy, 1e8) == 2**31
+    assert courtesy.is_dear(10.9, ticket(model, 1e8))

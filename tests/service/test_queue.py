@@ -49,14 +49,15 @@ def test_cancelled_and_expired_tickets_take_no_place_in_a_batch() -> None:
     assert queues.views() == [] and len(queues) == 0
 
 
-def test_who_goes_first_is_known_before_a_batch_is_taken() -> None:
+def test_a_queue_is_as_dear_as_who_is_due_first() -> None:
     queues = SpanQueues()
     better, soft, hard = ticket(deadline_s=9.0, position=1), ticket(due_s=2.0), ticket(deadline_s=8.0)
     for each in (better, soft):
         queues.put(Entry(each, None, 0), 0.0)
-    assert queues.first(SECOND).ticket is better and queues.first(FIRST).ticket is soft
+    assert [view.dear for view in queues.views(lambda first: first is soft)] == [True, False]
+    assert [view.dear for view in queues.views(lambda first: first is better)] == [False, True]
     queues.put(Entry(hard, None, 0), 0.0)
-    assert queues.first(FIRST).ticket is hard
+    assert [view.dear for view in queues.views(lambda first: first is hard)] == [True, False]
 
 
 def test_whoever_is_due_first_is_taken_first_whenever_it_came() -> None:

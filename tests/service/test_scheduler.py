@@ -26,6 +26,16 @@ def test_a_full_batch_is_due_at_once() -> None:
     assert choose(waiting, now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
 
 
+def test_before_a_dear_launch_others_do_not_wait_for_company() -> None:
+    dear = SpanView(DEEP, waiting=8, oldest_arrival_s=9.9, due_s=10.5, dear=True)
+    sooner, later = (SpanView(FIRST, 1, oldest_arrival_s=10.0, due_s=due_s) for due_s in (10.4, 10.6))
+    assert choose([sooner, dear], now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
+    assert choose([later, dear], now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(DEEP, dear=True)
+    as_dear = sooner._replace(dear=True)
+    assert choose([as_dear, dear], now_s=10.0, max_batch=8, max_wait_s=0.002) == Launch(DEEP, dear=True)
+    assert choose([sooner], now_s=10.0, max_batch=8, max_wait_s=0.002) == WaitUntil(10.002)
+
+
 def test_an_old_ticket_makes_its_span_due() -> None:
     waiting = [SpanView(FIRST, waiting=1, oldest_arrival_s=10.0)]
     assert choose(waiting, now_s=10.002, max_batch=8, max_wait_s=0.002) == Launch(FIRST)
@@ -73,6 +83,7 @@ VIEWS = st.lists(
         waiting=st.sampled_from([1, 1, 2, 7, 8, 12]),
         oldest_arrival_s=st.sampled_from([-inf, *MOMENTS]),
         due_s=st.sampled_from([*MOMENTS, inf, inf]),
+        dear=st.booleans(),
     ),
     max_size=5,
     unique_by=lambda view: view.key,
@@ -105,6 +116,9 @@ def test_nothing_goes_before_it_is_due_and_nobody_who_is_due_waits(
             assert decision.time_s > now_s and isinstance(decide(decision.time_s), Launch)
         return
     (chosen,) = [view for view in views if view.key == decision.key]
+    assert decision.dear == chosen.dear
+    if all(view.dear for view in due):
+        due = [view for view in views if view in due or not view.dear]
     if chosen in due:
         assert chosen.due_s == min(view.due_s for view in due)
         equal = [view.key.span for view in due if view.due_s == chosen.due_s]
