@@ -69,12 +69,19 @@ Decision = tuple[tuple[LoadedModel, Plan], Turns | None]
 
 
 class Family:
-    """Models that share a task and its classes."""
+    """Models that share a task and its classes.
+
+    Attributes:
+        models: All of them.
+        hull: The upper hull of their curves.
+        one_input: Whether an image is decoded in the same way for each of them.
+    """
 
     def __init__(self, models: Sequence[LoadedModel]) -> None:
         """Compute the upper hull of the curves of ``models``; the default budget is the first one's."""
         self.models = tuple(models)
         self.hull = upper_hull([point for model in models for point in points(model)])
+        self.one_input = len({model.manifest.input for model in models}) == 1
         self._budgets = [point.budget for point in self.hull]
         self._floor = min(point.budget for model in models for point in points(model))
         self._accounts: dict[int, float] = {}

@@ -11,6 +11,9 @@ from service.headers import quoted
 VERSIONS: Final = ("1.1", "1.0")
 """Of HTTP, as the request line has them. The parser takes 0.9 and 2.0 for versions, too."""
 
+MAX_DIGITS: Final = 100
+"""Of a Content-Length; the parser takes any number of zeros before it, and ``int`` does not."""
+
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*[ \t]*")
 
 
@@ -34,6 +37,8 @@ def flaw(method: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) ->
             hosts += 1
             if not _HOST.fullmatch(value):
                 return f"Host: {quoted(value.decode('latin-1'))} is no host and port"
+        elif name == b"content-length" and len(value.strip(b" \t")) > MAX_DIGITS:
+            return f"a Content-Length of more than {MAX_DIGITS} digits"
         elif name == b"transfer-encoding":
             value = value.strip(b" \t")
             if value.lower() != b"chunked" or version == "1.0":

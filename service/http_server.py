@@ -26,6 +26,10 @@ LAST_CALL_S = 0.25
 """How long after the end has come a request that is read is still answered, seconds: by then all is read that
 was sent before, and clients that ask one request after the other have met an answer that is the last."""
 
+UNREAD_S = 30
+"""How long a client may take nothing of what it has been sent, seconds; then the system ends the connection.
+The event loop cannot: what closes waits until all is sent."""
+
 KEEP_ALIVE_S = 75
 """How long a client's connection may be idle, seconds."""
 
@@ -138,14 +142,23 @@ def listen_for_metrics(settings: Settings) -> list[socket.socket]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = _socket(host, socket.SO_REUSEADDR)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def _socket(host: str, *options: int) -> socket.socket:
+    """One to listen with on ``host``; what is accepted inherits its options."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for option in options:
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
     return listener
 
 
@@ -162,9 +175,7 @@ def listen_beside(address: tuple[str, int], at_once: bool = True) -> socket.sock
     Who shares one socket takes what he can get: of 32 connections one of two processes had 29. Nobody is sent
     to a socket that does not listen ``at_once`` before the process that inherits it does.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener = _socket(address[0], socket.SO_REUSEADDR, socket.SO_REUSEPORT)
     listener.bind(address)
     if at_once:
         listener.listen(BACKLOG)

@@ -53,6 +53,14 @@ class Registry:
             raise UnknownModel(f"{wanted}; loaded: {', '.join(self._by_text) or 'none'}")
         return found
 
+    def one_input(self, text: str | None) -> bool:
+        """Whether an image is decoded in the same way whichever of the models that ``text`` means answers.
+
+        Raises:
+            UnknownModel: None is loaded under that name.
+        """
+        return self._family(tuple(self.find(text))).one_input
+
     def resolve(
         self,
         text: str | None,

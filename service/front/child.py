@@ -30,12 +30,14 @@ class Beginning(NamedTuple):
 
     Attributes:
         control: The way to it.
+        post: Name of the post.
         settings: All of them.
         folder: Of files that all processes share.
         engine_up: Whether there is an engine to be linked with.
     """
 
     control: Control
+    post: str
     settings: Settings
     folder: Path
     engine_up: bool
@@ -50,7 +52,7 @@ def begin() -> Beginning:
     if said is None:
         sys.exit(1)
     settings = Settings.model_validate_json(said["settings"])
-    return Beginning(control, settings, Path(said["folder"]), said["engine_up"])
+    return Beginning(control, said["post"], settings, Path(said["folder"]), said["engine_up"])
 
 
 def orphaned() -> None:

@@ -91,20 +91,27 @@ async def start(
         folder: Of files that all processes share.
         heard: Called with what it says.
         engine_up: Whether it can be linked with an engine at once.
+
+    Raises:
+        OSError: The system has no room for another process.
     """
     ours, theirs = control_pair()
     with theirs:
         listening = () if post.listener is None else (post.listener.fileno(),)
         given = (theirs.fileno(), *listening)
-        process = await asyncio.create_subprocess_exec(
-            *command(post.module, *given),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=given,
-            env=inherited(**post.environment),
-            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command(post.module, *given),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=given,
+                env=inherited(**post.environment),
+                start_new_session=True,  # a terminal's Ctrl-C is for the supervisor
+            )
+        except OSError:
+            ours.close()
+            raise
     child = post.child = Child(process, Control(ours))
     child.control.listen(lambda said, _: heard(post, child, said), child.silent.set)
-    told = {"settings": settings.model_dump_json(), "folder": str(folder), "engine_up": engine_up}
-    child.control.say(told)
+    told = {"post": post.name, "settings": settings.model_dump_json()}
+    child.control.say({**told, "folder": str(folder), "engine_up": engine_up})
     return child

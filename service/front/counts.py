@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import values
+
 KINDS: Final = ("counter", "histogram")
 """Of metrics that fronts have; a file for each."""
 
@@ -39,19 +41,25 @@ def shared_folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def take_room(folder: Path) -> None:
-    """Make the files in which this process will count, with all of their room.
+def count_as(post: str, folder: Path) -> None:
+    """Have this process count on from where the one before it at ``post`` left off; before there are metrics.
+
+    Its files have all of their room. One for each process there has ever been would fill the disk in the end.
 
     Raises:
         CannotWrite: The disk is full.
     """
+    name = post.replace(" ", "-")
+    values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
     for kind in KINDS:
-        name = f"{kind}_{os.getpid()}"
-        partial = folder / f"{name}.partial"
+        file_name = f"{kind}_{name}"
+        if (folder / f"{file_name}.db").exists():
+            continue
+        partial = folder / f"{file_name}.partial"
         try:
             with partial.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, COUNTS_BYTES)
-            partial.replace(folder / f"{name}.db")  # the engine reads all of these names, also empty files
+            partial.replace(folder / f"{file_name}.db")  # the engine reads all of these, also empty ones
         except OSError as error:
             partial.unlink(missing_ok=True)
             reason = f"{folder}: no room for {COUNTS_BYTES} bytes of counts, see TMPDIR: {error.strerror}"

@@ -93,7 +93,7 @@ def _listen(path: Path) -> socket.socket:
 
 def main() -> None:
     """Run until the end."""
-    control, settings, folder, _ = begin()
+    control, _, settings, folder, _ = begin()
     try:
         process = EngineProcess(control, settings, folder)
     except (KeysFileError, CannotListen) as error:

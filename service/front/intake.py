@@ -122,7 +122,9 @@ class Intake(asyncio.Protocol):
             return [self._images.pixels(wanted.slot, spec.height, spec.width)]
 
         async def source() -> Asked:
-            return Asked(headers.model, headers.budget, True, images)
+            # Else, decoded anew for one model, an image might find that it is another one's turn by then.
+            single = self._service.loaded()[0].one_input(headers.model)
+            return Asked(headers.model, headers.budget, single, images)
 
         answered = await classified(Caller(self._service, headers, wanted.started_s, lambda: left), source)
         said = answered.only

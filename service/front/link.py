@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from itertools import cycle
 from typing import cast
 
 from model_store.preprocess import InputSpec
@@ -23,6 +22,9 @@ from service.front.wire import (
     unpack_verdict,
 )
 from service.rendering import ModelCard
+
+NUMBERS = 2**32 - 1
+"""Of requests; then they begin again at 1."""
 
 REMEMBERED = 1024
 """Keys, and names of models, that a link remembers; clients choose them."""
@@ -61,7 +63,7 @@ class Link(asyncio.Protocol):
         self._slots = FreeSlots(images.slots)
         self._messages = Messages()
         self._sending = Sending()
-        self._numbers = cycle(range(1, 2**32))
+        self._last_number = 0
         self._pending: dict[int, tuple[asyncio.Future[Reply], int | None]] = {}
         self._cards: dict[int, ModelCard] = {}
         self._open = True
@@ -114,7 +116,7 @@ class Link(asyncio.Protocol):
 
     def send(self, kind: Kind, wanted: Wanted, slot: int | None = None) -> tuple[int, asyncio.Future[Reply]]:
         """Ask; the request's number, and where the reply comes. A ``slot`` is the engine's until then."""
-        number = next(self._numbers)
+        number = self._last_number = self._last_number % NUMBERS + 1
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._pending[number] = (future, slot)
         self._sending.send(packed(kind, number, pack_wanted(wanted)))

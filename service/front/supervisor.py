@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from service.front.children import Child, Post, start
 from service.front.control import Said
@@ -98,32 +99,46 @@ class Supervisor:
         row = 0
         while not self._ending.is_set():
             started_s = time.monotonic()
-            if post is not self._engine and post.listener is None:
-                # It may fail as the last one did: who comes is for others until it is there.
-                post.listener = listen_beside(self._address, at_once=False)
-            engine_up = self._engine.child is not None and self._engine.child.up
-            child = await start(post, self._settings, self._folder, self._heard, engine_up)
-            if self._ending.is_set():
-                child.process.kill()  # it has not begun
-            watching = asyncio.ensure_future(self._watch(post, child))
-            code = await child.ended()
-            watching.cancel()
+            try:
+                died = await self._live(post)
+            except OSError as error:  # no room for a process or a socket: perhaps later
+                if not post.proven:
+                    raise CannotStart(f"the {post.name} process cannot be started: {error}") from error
+                died = {"failure": f"cannot be started: {error}"}
             if self._ending.is_set():
                 return
-            if not post.proven:
-                how = f"the {post.name} process ended with code {code} before it was ready"
-                raise CannotStart(child.failure or how)
             row = 0 if time.monotonic() - started_s > STEADY_S else row
             pause_s = PAUSES_S[min(row, len(PAUSES_S) - 1)]
             row += 1
             event = "engine_died" if post is self._engine else "worker_died"
-            more = {} if child.failure is None else {"failure": child.failure}
-            died = {"child": post.name, "pid": child.process.pid, "code": code, "restart_in_s": pause_s}
-            logger.error(event, extra={**died, **more})
+            logger.error(event, extra={"child": post.name, **died, "restart_in_s": pause_s})
             if pause_s > 0:
                 post.stop_listening()  # who comes is for others; before, he would wait for the next process
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause_s)
+
+    async def _live(self, post: Post) -> dict[str, Any]:
+        """Have one process at ``post`` from its start to its end; how that was.
+
+        Raises:
+            CannotStart: It ended before one in its place was ever ready.
+            OSError: It could not be started.
+        """
+        if post is not self._engine and post.listener is None:
+            # It may fail as the last one did: who comes is for others until it is there.
+            post.listener = listen_beside(self._address, at_once=False)
+        engine_up = self._engine.child is not None and self._engine.child.up
+        child = await start(post, self._settings, self._folder, self._heard, engine_up)
+        if self._ending.is_set():
+            child.process.kill()  # it has not begun
+        watching = asyncio.ensure_future(self._watch(post, child))
+        code = await child.ended()
+        watching.cancel()
+        if not post.proven and not self._ending.is_set():
+            how = f"the {post.name} process ended with code {code} before it was ready"
+            raise CannotStart(child.failure or how)
+        failure = {} if child.failure is None else {"failure": child.failure}
+        return {"pid": child.process.pid, "code": code, **failure}
 
     async def _watch(self, post: Post, child: Child) -> None:
         """Kill a process that does nothing any more: it has no way to tell.

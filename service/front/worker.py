@@ -18,7 +18,7 @@ from service.decoding import Decoder
 from service.front.app import Front
 from service.front.child import Beginning, ChildServer, begin, orphaned
 from service.front.control import Said
-from service.front.counts import CannotWrite, take_room
+from service.front.counts import CannotWrite, count_as
 from service.front.link import Link
 from service.front.memory import SharedImages
 from service.heap import keep_heap_small
@@ -39,10 +39,10 @@ class Worker:
         Raises:
             CannotWrite: There is no room for what is counted.
         """
-        self._control, settings, folder, self._engine_up = beginning
+        self._control, post, settings, folder, self._engine_up = beginning
         configure_logs(settings.log_level)
         keep_heap_small()
-        take_room(folder)
+        count_as(post, folder)
         metrics = RequestMetrics()
         self._decoder = Decoder(settings, metrics.decode_seconds)
         self._front = Front(settings, folder, metrics, self._decoder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from model_store.policy import Policy
@@ -18,15 +20,25 @@ from service.slots import Slot
 from service.state import require_admin, service_of
 
 
-def loaded(request: Request) -> None:
-    """Let nobody pass before there are models."""
-    service_of(request).loaded()
+class ForAdministrators(APIRoute):
+    """Looks at the key before anything of the body is read: dependencies come only after that."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See ``APIRoute``."""
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            await require_admin(request)
+            service_of(request).loaded()
+            return await handle(request)
+
+        return guarded
 
 
 router = APIRouter(
     prefix="/admin/models",
     tags=["administration"],
-    dependencies=[Depends(require_admin), Depends(loaded)],
+    route_class=ForAdministrators,
     responses={
         200: success("The policies afterwards.", examples.POLICIES),
         **failures(*ADMINISTERING, UnknownModel),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +21,19 @@ def server(small_store: SmallStore) -> Iterator[Server]:
     settings["ADMIN_KEY_SHA256"] = hashlib.sha256(KEY["X-Admin-Key"].encode()).hexdigest()
     with serving(settings) as running:
         yield running
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "policies"), ("POST", "policies/rollback"), ("PUT", "shadow"), ("DELETE", "shadow")],
+)
+def test_who_has_no_key_is_told_so_before_the_body_comes(server: Server, method: str, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 4) as client:
+        client.sendall(
+            f"{method} /admin/models/small/{path} HTTP/1.1\r\nHost: x\r\n"
+            "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n[".encode()
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 401")
 
 
 def cheaper(policy: Policy, share: float) -> Policy:

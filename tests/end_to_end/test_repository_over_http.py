@@ -125,3 +125,12 @@ def test_the_models_of_a_task_answer_under_its_name(tmp_path: Path) -> None:
             assert answer.get_response()["model_name"] == name
         answered = client.infer("cifar10", [pixels(random_images(1))]).get_response()
         assert (answered["model_name"], answered["model_version"]) in (("small", "1"), ("other", "1"))
+
+
+def test_nobody_sends_much_to_the_repository(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with serving(settings_of(tmp_path, "small")) as server:
+        path = "/v2/repository/index"
+        assert server.client.post(path, content=b"{}" + b" " * 4094).status_code == 200
+        refused = server.client.post(path, content=b"{}" + b" " * 4095)
+        assert refused.status_code == 413 and "4096 bytes" in refused.json()["error"]

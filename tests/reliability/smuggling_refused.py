@@ -81,6 +81,7 @@ REFUSED: Final[dict[str, bytes]] = {
             b"1_0",
         )
     },
+    "a length of 5,000 digits": length(b"0" * 4999 + b"5"),
     "length in Arabic digits": length(b"\xd9\xa5"),
     "length 2**64 + 5": length(b"18446744073709551621"),
     "length of 23 nines": length(b"9" * 23),

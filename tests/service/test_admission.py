@@ -120,9 +120,8 @@ def test_a_burst_degrades_nobody_as_long_as_nothing_tells_how_fast_it_goes(clock
 
 
 def test_requests_whose_launches_fail_in_time_make_no_crowd_of_others(clock: Clock) -> None:
-    admission = Admission(1_000, 8, 1.0, Brownout(1.0), Metrics())
     with ExitStack() as stack:
-        enter(admission, stack, 8)
+        admission = loaded(clock, stack, waited_s=0.0)
         for _ in range(200):  # a hundred a second, without an answer
             clock.now_s += 0.01
             with admission.admit() as permit:

@@ -53,6 +53,13 @@ SMALL = model("small", (1_000, 0.80))
 LARGE = model("large", (3_000, 0.86), (5_000, 0.90))
 
 
+def test_a_family_knows_whether_its_models_see_images_alike() -> None:
+    other = model("other", (2_000, 0.70))
+    larger = BASE.input.model_copy(update={"resize": BASE.input.resize + 1})
+    other.manifest = other.manifest.model_copy(update={"input": larger})
+    assert Family([SMALL, LARGE]).one_input and not Family([SMALL, other]).one_input
+
+
 def test_under_a_limit_the_most_accurate_exit_that_fits_answers() -> None:
     worse = model("worse", (2_000, 0.70))
     family = Family([worse, SMALL, LARGE])

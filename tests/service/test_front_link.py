@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +15,9 @@ from linked import SLOTS, blocked, held, linked, settled
 from model_store.preprocess import InputSpec
 from service.errors import NotReady, Overloaded, ServiceError, UndecodableImage, UnknownModel
 from service.failures import ClientLeft
-from service.front.link import Told
-from service.front.wire import Kind, Wanted
+from service.front.link import NUMBERS, Link, Told
+from service.front.memory import SharedImages, create_memory
+from service.front.wire import Kind, Wanted, packed
 from service.headers import Budget
 
 NOTHING = Budget(None, None, None)
@@ -70,6 +73,30 @@ async def test_errors_come_back_as_what_they_are(
         await settled(front)
 
 
+async def test_requests_are_numbered_without_end_and_without_memory_of_those_before() -> None:
+    descriptor = create_memory(1)
+    link = Link(SharedImages(descriptor, writable=True))
+    os.close(descriptor)
+    wanted = Wanted(0.0, NOTHING, request_id="id")
+
+    async def ask() -> int:
+        number, future = link.send(Kind.ASK, wanted)
+        await asyncio.sleep(0)  # it leaves at the end of the turn
+        link.data_received(packed(Kind.GONE, number))
+        assert future.result() is None
+        return number
+
+    await ask()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    assert [await ask() for _ in range(10_000)][-1] == 10_001
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 100_000, "some 10 bytes for each"
+    link._last_number = NUMBERS - 1
+    assert (await ask(), await ask()) == (NUMBERS, 1)
+
+
 async def test_who_leaves_is_given_up_and_its_place_is_free_again(
     small_store: SmallStore, png: Callable[[int], bytes]
 ) -> None:
@@ -90,12 +117,10 @@ async def test_for_who_has_left_before_the_engine_looks_nothing_is_computed(
         executor, told = blocked(front, small_store), front.link.specs[""]
         for _ in range(SLOTS):
             slot = front.link.take_slot()
-            wanted = Wanted(
-                time.monotonic(), Budget(None, None, None), request_id="id", slot=slot, spec=told.text
-            )
+            wanted = Wanted(time.monotonic(), NOTHING, request_id="id", slot=slot, spec=told.text)
             number, future = front.link.send(Kind.IMAGE, wanted, slot)
             front.link.cancel(number)
-            assert await future is None
+            assert await asyncio.wait_for(future, 5) is None
         await settled(front)
         assert executor.images == 0
 

@@ -14,7 +14,7 @@ import pytest
 from service.front.children import Child, Post
 from service.front.control import Control, Said, control_pair
 from service.front.launching import command, inherited
-from service.front.supervisor import PERIODS, Supervisor
+from service.front.supervisor import PERIODS, CannotStart, Supervisor
 from service.settings import Settings
 
 
@@ -111,6 +111,34 @@ async def test_a_process_that_is_asked_in_vain_is_killed_after_the_timeout(
     ours.close()
     for front in supervisor._fronts:
         front.stop_listening()
+
+
+@pytest.mark.parametrize("proven", [True, False])
+async def test_a_process_that_cannot_be_started_is_tried_again_once_one_has_worked(
+    tmp_path: Path, proven: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = 0
+
+    async def no_room(*_: object) -> Child:
+        nonlocal tried
+        tried += 1
+        if tried == 3:
+            supervisor._ending.set()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("service.front.supervisor.start", no_room)
+    supervisor = Supervisor(Settings(http_workers=1), ("127.0.0.1", 0), tmp_path)
+    (post,) = supervisor._fronts
+    post.proven = proven
+    if proven:
+        await supervisor._keep(post)
+        assert tried == 3
+        assert [record.message for record in caplog.records] == ["worker_died"] * 2
+        assert "temporarily unavailable" in vars(caplog.records[0])["failure"]
+    else:
+        with pytest.raises(CannotStart, match=r"worker 1 process cannot be started: .*unavailable"):
+            await supervisor._keep(post)
+    post.stop_listening()
 
 
 def test_an_empty_post_needs_no_end() -> None:

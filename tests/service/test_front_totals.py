@@ -11,10 +11,15 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.front.counts import COUNTS_BYTES, KINDS
 from service.front.totals import Totals
 from service.metrics import Metrics
 
 FRONT = """
+import os, sys
+from pathlib import Path
+from service.front.counts import count_as
+count_as(sys.argv[1], Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 from service.metrics import RequestMetrics
 metrics = RequestMetrics()
 for seconds in (0.001, 0.3):
@@ -30,10 +35,14 @@ metrics.decode_seconds.observe(0.0002)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two fronts, both dead by now, have counted."""
     root = tmp_path_factory.mktemp("counts")
-    for _ in range(2):
-        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(root)}
-        subprocess.run([sys.executable, "-c", FRONT], env=environment, check=True)
+    for post in ("worker 1", "worker 2"):
+        count(root, post)
     return root
+
+
+def count(folder: Path, post: str) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    subprocess.run([sys.executable, "-c", FRONT, post], env=environment, check=True)
 
 
 async def samples(metrics: Metrics, folder: Path, accept: str = "") -> dict[str, float]:
@@ -73,6 +82,15 @@ async def test_what_only_fronts_have_seen_is_there(folder: Path) -> None:
     found = await samples(Metrics(), folder)
     assert found["exitramp_request_seconds_bucket le=+Inf,route=/classify"] == 4
     assert found["exitramp_requests_total code=200,route=/classify"] == 4
+
+
+async def test_who_follows_at_a_post_counts_on_in_the_files_of_who_was_there(tmp_path: Path) -> None:
+    for lives in (1, 2, 3):
+        count(tmp_path, "worker 1")
+        found = await samples(Metrics(), tmp_path)
+        assert found["exitramp_requests_total code=200,route=/classify"] == 2 * lives
+        assert found["exitramp_request_seconds_sum route=/classify"] == pytest.approx(0.301 * lives)
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) == len(KINDS) * COUNTS_BYTES
 
 
 async def test_exemplars_of_the_engine_stay(folder: Path) -> None:

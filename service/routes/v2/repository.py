@@ -14,7 +14,7 @@ from service.documents import examples
 from service.documents.bodies import json_body, success
 from service.documents.errors import ADMINISTERING, UNTIL_LOADED, Kind, failures
 from service.documents.headers import ADMINISTRATOR, Described, StoredName
-from service.errors import InvalidRequest, Unauthorized, UnknownModel
+from service.errors import InvalidRequest, TooLarge, Unauthorized, UnknownModel
 from service.headers import quoted
 from service.routes.v2.models import pinned
 from service.routes.v2.schemas import Listed, Loaded, Unloaded
@@ -24,6 +24,9 @@ from service.state import Service, require_admin, service_of
 router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
 
 Body = TypeVar("Body", bound=BaseModel)
+
+MAX_BODY_BYTES = 4096
+"""Of a request: nobody has more to say here, and ``/index`` asks for no key."""
 
 _WANTED = re.compile("[a-z0-9][a-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?")
 
@@ -132,8 +135,13 @@ async def _wanted(request: Request, name: str) -> str:
 
 async def _body(request: Request, kind: type[Body]) -> Body:
     """The JSON of a request; Triton's client sends none where it has nothing to say."""
+    received = b""
+    async for piece in request.stream():
+        received += piece
+        if len(received) > MAX_BODY_BYTES:
+            raise TooLarge(f"a body of more than {MAX_BODY_BYTES} bytes; nothing here needs as many")
     try:
-        return kind.model_validate_json(await request.body() or b"{}")
+        return kind.model_validate_json(received or b"{}")
     except ValidationError as error:
         raise invalid(error) from error
 
