@@ -118,12 +118,6 @@ POLICIES: Final[Json] = {
     },
 }
 
-SERVER: Final[Json] = {
-    "name": "exitramp",
-    "version": "0.1.0",
-    "extensions": ["binary_tensor_data", "classification", "model_configuration", "statistics"],
-}
-
 METADATA: Final[Json] = {
     "name": "cifar10-fusion",
     "versions": ["3"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from service.documents import examples
+from service import VERSION
 from service.documents.bodies import success
 from service.documents.errors import UNTIL_LOADED, failures
 from service.errors import NotReady
@@ -24,17 +24,21 @@ EXTENSIONS = (
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 
+def _metadata(version: str) -> ServerMetadata:
+    return {"name": "exitramp", "version": version, "extensions": list(EXTENSIONS)}
+
+
 @router.get(
     "",
     responses={
-        200: success("Who this is.", examples.SERVER),
+        200: success("Who this is.", _metadata(VERSION)),
         **failures(NotReady, protocol=True),
     },
 )
 @router.get("/", include_in_schema=False)
 async def server_metadata(request: Request) -> ServerMetadata:
     """Tell name, version and extensions of this server."""
-    return {"name": "exitramp", "version": request.app.version, "extensions": list(EXTENSIONS)}
+    return _metadata(request.app.version)
 
 
 # Triton's clients look at the status alone, KServe's at these members.
