@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import exp, expm1
@@ -23,6 +24,10 @@ FADING_S = 1.0
 """Time over which departures count towards their rate: older ones fade."""
 
 
+COMING_S = 0.003
+"""Age from which who is admitted and still not queued sends slowly: nobody waits for its company."""
+
+
 class NoPermit(Exception):
     """There is no room; ``retry_after_s`` is when there should be."""
 
@@ -33,13 +38,17 @@ class NoPermit(Exception):
 
 
 class Permit:
-    """Room for one request; ``submitted`` tells that its images are in the queues."""
+    """Room for one request; ``submitted`` tells that its images are in the queues.
 
-    __slots__ = ("_admission", "_arriving")
+    Attributes:
+        since_s: When it was given, monotonic seconds.
+    """
 
-    def __init__(self, admission: Admission) -> None:
+    __slots__ = ("_admission", "_arriving", "since_s")
+
+    def __init__(self, admission: Admission, now_s: float) -> None:
         """Count as arriving."""
-        self._admission = admission
+        self._admission, self.since_s = admission, now_s
         self._arriving = True
         admission.arriving += 1
 
@@ -49,7 +58,7 @@ class Permit:
         self._admission.queued += 1
 
     def arrived(self) -> None:
-        """No longer on the way: queued, or failed before."""
+        """No longer on the way: queued, failed before, or slow."""
         if self._arriving:
             self._arriving = False
             self._admission.arriving -= 1
@@ -59,7 +68,8 @@ class Admission:
     """Counts who is in. The event loop owns it; the worker's thread reads ``arriving``.
 
     Attributes:
-        arriving: Requests that are admitted and not yet queued.
+        arriving: Requests that are admitted and not yet queued; but for those who sent slowly when the last
+            one came.
         queued: Requests whose images the engine has; who sends slowly, or waits for an account, is no crowd.
         in_flight: Requests that are admitted and not yet answered.
         brownout: What it may be spared by.
@@ -83,6 +93,7 @@ class Admission:
         self._max_in_flight, self._max_batch, self._objective_s = max_in_flight, max_batch, objective_s
         self.brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
+        self._coming: deque[Permit] = deque()  # who was admitted of late, the oldest first
         self._departures = Departures(time.monotonic())
         self._crowded = self._at_floor = False
 
@@ -97,9 +108,13 @@ class Admission:
             NoPermit: ``max_in_flight`` requests are in already, or the budgets are at their floor and another
                 patient request could still not be answered in time.
         """
-        self._check_room(patient, time.monotonic())
+        now_s = time.monotonic()
+        self._check_room(patient, now_s)
+        while self._coming and now_s - self._coming[0].since_s > COMING_S:
+            self._coming.popleft().arrived()
         self.in_flight += 1
-        permit = Permit(self)
+        permit = Permit(self, now_s)
+        self._coming.append(permit)
         try:
             yield permit
         finally:

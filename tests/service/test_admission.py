@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.engine.admission import SETTLING, Admission, Departures, NoPermit
+from service.engine.admission import COMING_S, SETTLING, Admission, Departures, NoPermit
 from service.engine.brownout import BEGIN, FULL, STEPS, Brownout
 from service.metrics import Metrics
 
@@ -128,6 +128,22 @@ def test_requests_whose_launches_fail_in_time_make_no_crowd_of_others(clock: Clo
                 permit.submitted()
                 admission.departed()
     assert admission.brownout.step(clock.now_s) == 0
+
+
+def test_who_sends_slowly_is_no_company_to_wait_for(clock: Clock) -> None:
+    admission = Admission(1_000, 8, 1.0, Brownout(1.0), Metrics())
+    with admission.admit() as slow, admission.admit():
+        assert admission.arriving == 2
+        clock.now_s += 1.01 * COMING_S
+        with admission.admit() as quick:
+            assert (admission.arriving, admission.in_flight) == (1, 3)
+            clock.now_s += 0.99 * COMING_S
+            with admission.admit():
+                assert admission.arriving == 2
+            quick.submitted()
+            slow.submitted()
+            assert (admission.arriving, admission.queued) == (0, 2)
+    assert admission.in_flight == admission.arriving == 0
 
 
 def test_who_sends_slowly_is_no_crowd_before_others(clock: Clock) -> None:
