@@ -16,9 +16,12 @@ ROOM = 0.4
 requests in sockets that nobody has read yet, and how long it takes until somebody does."""
 
 SETTLING = 0.15
-"""Share of the objective after which the rate of departures tells what the server can do: from when more
-requests are in than one launch takes, and anew from when budgets are at their floor. Before, nobody is
-refused."""
+"""Share of the objective after which the rate of departures tells what the server can do, from when more
+requests are in than one launch takes. Before, nobody is refused."""
+
+AT_FLOOR = 0.05
+"""Share of the objective for which budgets are at their floor before anybody is refused. Not longer: at three
+times the capacity as many came in 0.15 of it as then could not be answered in time."""
 
 FADING_S = 1.0
 """Time over which departures count towards their rate: older ones fade."""
@@ -95,7 +98,8 @@ class Admission:
         metrics.in_flight_limit.set(max_in_flight)
         self._coming: deque[Permit] = deque()  # who was admitted of late, the oldest first
         self._departures = Departures(time.monotonic())
-        self._crowded = self._at_floor = False
+        self._crowded = False
+        self._floor_since_s: float | None = None
 
     @contextmanager
     def admit(self, patient: bool = True) -> Iterator[Permit]:
@@ -140,15 +144,20 @@ class Admission:
             return
         self.brownout.observe(drain_s, now_s)  # who comes now waits longer than anybody has yet
         room_s = ROOM * self._objective_s
-        if self._at_floor and patient and drain_s > room_s:
+        floor_since_s = now_s if self._floor_since_s is None else self._floor_since_s
+        if now_s - floor_since_s >= AT_FLOOR * self._objective_s and patient and drain_s > room_s:
             raise NoPermit(f"the requests before it take {drain_s:.2f} s, {room_s:g} s are allowed", drain_s)
 
     def _look(self, now_s: float) -> None:
-        """Begin to measure the rate of departures where a crowd begins, and where it meets the floor."""
-        crowded, at_floor = self.queued >= self._max_batch, self.brownout.step(now_s) == STEPS
-        if (crowded and not self._crowded) or (at_floor and not self._at_floor):
+        """Note since when budgets are at their floor; measure departures anew where a crowd begins."""
+        if self.brownout.step(now_s) < STEPS:
+            self._floor_since_s = None
+        elif self._floor_since_s is None:
+            self._floor_since_s = now_s
+        crowded = self.queued >= self._max_batch
+        if crowded and not self._crowded:
             self._departures = Departures(now_s)
-        self._crowded, self._at_floor = crowded, at_floor
+        self._crowded = crowded
 
 
 class Departures:
