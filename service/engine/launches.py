@@ -16,7 +16,7 @@ from service.engine.brownout import Brownout
 from service.engine.decide import Delivery, decide
 from service.engine.health import Health, NotFinite, Trials, helps_to_halve, reason_of
 from service.engine.queue import Entry, SpanKey
-from service.engine.ticket import Launch, LaunchError
+from service.engine.ticket import Launch, LaunchError, Ticket
 from service.engine.times import LaunchTimes
 from service.engine.watch import DriftWatch
 from service.metrics import Metrics
@@ -55,8 +55,10 @@ class Launches:
         watch: DriftWatch,
         clock: Callable[[], float] = time.monotonic,
         on_lost: Callable[[str], None] = lambda _: None,
+        is_dear: Callable[[float, Ticket], bool] = lambda *_: False,
     ) -> None:
-        """See ``Worker``."""
+        """See ``Worker``; ``is_dear``: see ``Courtesy``."""
+        self._is_dear = is_dear
         self._metrics, self._brownout, self._watch, self._clock = metrics, brownout, watch, clock
         self._on_lost = on_lost
         self.running: Running | None = None
@@ -182,7 +184,12 @@ class Launches:
         key.model.statistics.note_launch(len(entries), times)
         longest_s = started_s - min(ticket.enqueued_s for ticket, _, _ in entries)
         self._metrics.stage_queue_seconds.labels(name, stage).observe(longest_s)
-        waits_s = [ticket.queue_s for ticket, _, _ in entries if ticket.opens and key.span.first == 0]
+        waits_s = [
+            ticket.queue_s
+            for ticket, _, _ in entries
+            # Dear ones wait for the sake of cheap ones, which says nothing of the load.
+            if ticket.opens and key.span.first == 0 and not self._is_dear(started_s, ticket)
+        ]
         if waits_s:
             self._brownout.observe(max(waits_s), self._clock())
 

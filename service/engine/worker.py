@@ -67,9 +67,9 @@ class Worker:
             on_lost: Called with the reason if nothing can be computed in this process any more.
         """
         self._metrics, self._hand_over = metrics, hand_over
-        self.launches = Launches(metrics, brownout, watch, clock, on_lost)
-        self._max_batch, self._max_wait_s = max_batch, max_wait_s
         self._courtesy = Courtesy(max_batch, objective_s)
+        self.launches = Launches(metrics, brownout, watch, clock, on_lost, self._courtesy.is_dear)
+        self._max_batch, self._max_wait_s = max_batch, max_wait_s
         self._arriving, self._clock, self._pick = arriving, clock, pick
         self._queues = SpanQueues()
         self._background = SpanQueues()
