@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import exp, expm1
+from math import exp, expm1, inf
 
 from service.engine.brownout import STEPS, Brownout
 from service.metrics import Metrics
@@ -16,8 +16,8 @@ ROOM = 0.4
 requests in sockets that nobody has read yet, and how long it takes until somebody does."""
 
 SETTLING = 0.15
-"""Share of the objective after which the rate of departures tells what the server can do, from when more
-requests are in than one launch takes. Before, nobody is refused."""
+"""Share of the objective after which the rate of departures tells what the server can do: from the first one
+on after more requests are in than one launch takes. Before, nobody is refused."""
 
 AT_FLOOR = 0.05
 """Share of the objective for which budgets are at their floor before anybody is refused. Not longer: at three
@@ -97,7 +97,7 @@ class Admission:
         self.brownout, self._elsewhere = brownout, elsewhere
         metrics.in_flight_limit.set(max_in_flight)
         self._coming: deque[Permit] = deque()  # who was admitted of late, the oldest first
-        self._departures = Departures(time.monotonic())
+        self._departures = Departures()
         self._crowded = False
         self._floor_since_s: float | None = None
 
@@ -156,7 +156,7 @@ class Admission:
             self._floor_since_s = now_s
         crowded = self.queued >= self._max_batch
         if crowded and not self._crowded:
-            self._departures = Departures(now_s)
+            self._departures = Departures()
         self._crowded = crowded
 
 
@@ -164,25 +164,28 @@ class Departures:
     """A fading count of requests that were answered, failed or left.
 
     Attributes:
-        since_s: When it began, monotonic seconds.
+        since_s: When the first of them was, monotonic seconds; ``inf`` before. Not earlier: a program that is
+            compiled first says nothing of the rate.
         count: All of them.
     """
 
-    def __init__(self, since_s: float) -> None:
+    def __init__(self) -> None:
         """Start without any."""
-        self.since_s = self._seen_s = since_s
-        self._value = 0.0
+        self.since_s = inf
+        self._value = self._seen_s = 0.0
         self.count = 0
 
     def note(self, now_s: float) -> None:
         """Count one; ``now_s`` in monotonic seconds."""
+        self.since_s = min(self.since_s, now_s)
         self._value = self._faded(now_s) + 1 / FADING_S
         self._seen_s = now_s
         self.count += 1
 
     def drain_s(self, waiting: int, now_s: float) -> float:
         """Expected seconds until ``waiting`` requests are gone; 0 where nobody can tell."""
-        known = -expm1(-(now_s - self.since_s) / FADING_S)  # the share of an endless count that there can be
+        # The share of an endless count that there can be.
+        known = -expm1(-max(0.0, now_s - self.since_s) / FADING_S)
         rate = self._faded(now_s) / known if known else 0.0
         return waiting / rate if rate >= 1 else 0.0
 

@@ -13,7 +13,7 @@ from service.metrics import Metrics
 
 
 def test_the_time_to_drain_follows_the_rate_of_answers() -> None:
-    rate = Departures(0.0)
+    rate = Departures()
     assert rate.drain_s(10, 0.0) == 0.0  # nobody can tell
     for number in range(2_000):
         rate.note(number / 500)
@@ -117,6 +117,26 @@ def test_a_burst_degrades_nobody_as_long_as_nothing_tells_how_fast_it_goes(clock
             clock.now_s += 0.9 * SETTLING / 200
             assert enter(admission, stack, 1) == 1
     assert admission.brownout.step(clock.now_s) == 0
+
+
+def test_a_crowd_that_waited_for_a_program_to_be_compiled_refuses_nobody(clock: Clock) -> None:
+    admission = hardly_asked(clock)
+    waiting = deque[ExitStack]()
+
+    def one_comes() -> None:
+        waiting.append(ExitStack())
+        assert enter(admission, waiting[-1], 1) == 1
+
+    for _ in range(16):
+        one_comes()
+    clock.now_s += 0.8  # of an objective of 1 s, until the first of two launches is done
+    for number in range(400):  # 400 a second from then on: what is in takes 0.04 s
+        clock.now_s += 1 / 400
+        waiting.popleft().close()
+        admission.answered(0.8 if number < 16 else 0.04)
+        one_comes()
+    while waiting:
+        waiting.popleft().close()
 
 
 def test_requests_whose_launches_fail_in_time_make_no_crowd_of_others(clock: Clock) -> None:
